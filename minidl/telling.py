@@ -40,9 +40,8 @@ def counted(n: int, word: str) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return (
-        module.partition(".")[0] in ("minidl", "contextlib", "functools") and "%2E" not in module
-    )  # loader.py puts %2E in users'
+    ours = module.partition(".")[0] in ("minidl", "contextlib", "functools")
+    return ours and "%2E" not in module  # loader.py puts %2E in users'
 
 
 class _Entered(threading.local):

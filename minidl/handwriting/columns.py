@@ -73,7 +73,7 @@ def _odd_one(titles: list[str]) -> list[int]:
 
 def _numbers(titles: list[str]) -> list[int]:
     """The numbers in the pixels' names, pixel0, pixel1, ...: a program may have sorted them, pixel10 before pixel2.
-    None where a name has no number or several, as in 1x1, or where two have the same."""
+    Empty where a name has no number or several, as in 1x1, or where two have the same."""
     found = [re.findall(r"\d+", title) for title in titles]
     numbers = [int(each[0]) for each in found if len(each) == 1]
     return numbers if len(set(numbers)) == len(titles) else []

@@ -15,7 +15,7 @@ from minidl.fast.loops.dense import finish, product
 from minidl.fast.loops.layout import turn
 from minidl.fast.loops.pools import best_of_image
 from minidl.fast.loops.team import share
-from minidl.fast.loops.windows import add_back, blocks, cut_in, joined, lay_out, padded, padding_room
+from minidl.fast.loops.windows import add_back, blocks, cut_in, lay_out, padded, padding_room
 from minidl.fast.loops.words import copy, entry
 
 WORTH = 1 << 19  # multiplications in a part
@@ -50,7 +50,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
     start, stop = count * i // parts, count * (i + 1) // parts
     together, most = blocks(stop - start, size, k, x.itemsize)
     windows = np.empty((k, most * ow) if few else (most * ow, k), x.dtype)
-    whole, phases = padding_room(together, x, few, padding, stride[1])
+    whole, places = padding_room(together, x, few, padding, stride[1])
     planes = np.empty((out, most * ow) if few_out else (0, 0), x.dtype)
     pixels = np.empty((most * ow, out) if few_out and not few else (0, 0), x.dtype)
     found = np.empty((together * oh if winners.size else 0, ow * out), x.dtype)
@@ -60,7 +60,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
         copy(lines_of_b[line], b, len(b))
     for n in range(start, stop, together):
         m = min(together, stop - n)
-        images = padded(x[n : n + m], few, padding, whole, phases)
+        images = padded(x[n : n + m], few, padding, whole, places)
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
             lay_out(images, few, line, lines, size, kernel, stride, windows)
@@ -160,7 +160,7 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
     together, most = blocks(stop - start, (h, width), k, g.itemsize)
     windows = np.empty((k, most * width) if few_out else (most * width, k), g.dtype)
     memory = room_for(together, size, out, few_out, g.dtype)
-    whole, phases = padding_room(together, memory, few_out, padding, 1)
+    whole, places = padding_room(together, memory, few_out, padding, 1)
     ones = np.ones((size[0] * size[1], 1), g.dtype)
     dw, db = dws[i], dbs[i : i + 1]
     dw[:] = 0
@@ -169,7 +169,7 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(dy, few_out, padding, whole, phases)
+        images = padded(dy, few_out, padding, whole, places)
         for line in range(0, m * h, most):
             lines = min(most, m * h - line)
             lay_out(images, few_out, line, lines, (h, width), kernel, (1, 1), windows)
@@ -193,7 +193,7 @@ def across_part(
     together, most = blocks(stop - start, size, k, g.itemsize)
     windows = np.empty((k, most * ow) if few else (most * ow, k), g.dtype)
     memory = room_for(together, size, out, few_out, g.dtype)
-    whole, phases = padding_room(together, x, few, padding, stride[1])
+    whole, places = padding_room(together, x, few, padding, stride[1])
     planes = np.empty((out, most * ow) if few_out else (0, 0), g.dtype)
     ones = np.ones((size[0] * size[1], 1), g.dtype)
     dw, db = dws[i], dbs[i : i + 1]
@@ -203,7 +203,7 @@ def across_part(
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(x[n : n + m], few, padding, whole, phases)
+        images = padded(x[n : n + m], few, padding, whole, places)
         back = np.zeros(images.shape, g.dtype) if dx.size else images
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
@@ -225,7 +225,7 @@ def across_part(
                     product(blas, pixels, turned, windows[: lines * ow], 0)
                 add_back(windows, few, line, lines, size, kernel, stride, back)
         if dx.size:
-            cut_in(dx[n : n + m], few, padding, joined(back, stride[1]) if phases.size else back)
+            cut_in(dx[n : n + m], few, padding, places, back)
 
 
 @part

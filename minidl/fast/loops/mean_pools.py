@@ -10,7 +10,7 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
-from minidl.fast.loops.phases import MANY, phase_places, phase_size, phase_start, split
+from minidl.fast.loops.phases import MANY, gather, phase_places, phase_size, phase_start, split
 from minidl.fast.loops.pools import fitting, inside, one_channel, pick_up, results, two_by_two
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
@@ -86,8 +86,7 @@ def add_planes(i, parts, x, kernel, stride, padding, y, back):
         if back:
             split(x[n].ravel(), places, phases, back)
         else:
-            for line in range(oh):
-                copy(y[n, line], means[line * size[1] :], ow)
+            gather(means, size[1], y[n])
 
 
 @part

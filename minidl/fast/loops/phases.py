@@ -3,7 +3,8 @@
 At stride (sh, sw) there are sh * sw phases: the pixels at every sh-th line and every sw-th column, from each of the
 first ones on. Windows are sh lines and sw columns apart, so pixel (a, b) of all windows is in one phase, and there the
 windows are neighbours: window (oh, ow) at oh * columns + ow from phase_start(a, b). Between the last window of a line
-and the first of the next are places of no window; what is computed there is ignored.
+and the first of the next are places of no window; what is computed there is ignored. A convolution splits planes by
+columns only, at stride (1, sw): see windows.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import part
+from minidl.fast.loops.words import copy
 
 MANY = 12  # windows of a plane from which this pays; fewer are scanned one after another
 
@@ -52,3 +54,10 @@ def split(plane, places, phases, back):
     else:
         for p in range(len(plane)):
             phases[places[p]] = plane[p]
+
+
+@part
+def gather(values, columns, y):
+    """Fill y (OH, OW) with what was computed for the windows, without the places between two lines of them."""
+    for line in range(len(y)):
+        copy(y[line], values[line * columns :], y.shape[1])

@@ -15,7 +15,7 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
-from minidl.fast.loops.phases import MANY, phase_places, phase_size, phase_start, split
+from minidl.fast.loops.phases import MANY, gather, phase_places, phase_size, phase_start, split
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
 from minidl.ops_conv import Pair, Size, _pair
@@ -163,9 +163,8 @@ def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
         for a in range(kh):
             for b in range(kw):
                 best_of_line(phases[phase_start(a, b, stride, size) :], np.int32(a * w + b), begin, best, winner)
-        for line in range(oh):
-            copy(y[n, line], best[line * size[1] :], ow)
-            copy(winners[n, line], winner[line * size[1] :], ow)
+        gather(best, size[1], y[n])
+        gather(winner, size[1], winners[n])
 
 
 @part

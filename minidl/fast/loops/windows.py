@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import part
+from minidl.fast.loops.phases import phase_places, phase_size, split
 from minidl.fast.loops.words import copy, copy_long
 
 CACHE = 1 << 18  # bytes of windows at a time, ...
@@ -27,20 +28,18 @@ def blocks(images, size, k, itemsize):
 
 @part
 def padding_room(images, x, few, padding, step):
-    """Buffers for padded(): images like x with zero padding, and their phases; empty where they are not needed."""
-    ph, pw = padding
-    a, b, c = x.shape[1:]
-    phases = step if few else 1
-    width = (c + 2 * pw + phases - 1) // phases * phases
-    within = ph == 0 and pw == 0 and (width == c or not few)
-    shape = (a, b + 2 * ph, width) if few else (a + 2 * ph, b + 2 * pw, c)
-    whole = np.zeros((0 if within else images, *shape), x.dtype)
-    return whole, np.empty((images if phases > 1 else 0, phases * a, b + 2 * ph, width // phases), x.dtype)
+    """For padded(): a buffer for images like x with zero padding, empty if it is not needed; and for planes at a stride
+    the places of their pixels in it (phases.py, by columns only: it is the lines that windows read)."""
+    (a, b, c), (ph, pw), by_phase = x.shape[1:], padding, few and step > 1
+    places = phase_places((b, c), (1, step), padding) if by_phase else np.empty(0, np.uint32)
+    lines, columns = phase_size((b, c), (1, step if by_phase else 1), padding)
+    shape = (a * step if by_phase else a, lines, columns) if few else (a + 2 * ph, b + 2 * pw, c)
+    return np.zeros((images if ph or pw or by_phase else 0, *shape), x.dtype), places
 
 
 @part
-def padded(x, few, padding, whole, phases):
-    """Some images with zero padding, in the buffers of padding_room(); the images themselves if they need none.
+def padded(x, few, padding, whole, places):
+    """Some images with zero padding, in the buffer of padding_room(); the images themselves if they need none.
 
     For planes at stride s > 1, their s phases: the pixels at places 0, s, 2s, ... of the lines, then those at places
     1, 1 + s, ... So what neighbouring windows have at the same place is contiguous.
@@ -48,46 +47,24 @@ def padded(x, few, padding, whole, phases):
     ph, pw = padding
     m, a, b, c = x.shape
     for i in range(m if whole.size else 0):
-        if few:  # (C, H, W)
+        if places.size:
+            for j in range(a):
+                split(x[i, j].ravel(), places, phases_of(whole[i], j, a), False)
+        elif few:  # (C, H, W)
             for j in range(a):
                 for k in range(b):
                     copy(whole[i, j, ph + k, pw:], x[i, j, k], c)
         else:  # (H, W, C)
             for k in range(a):
                 copy(whole[i, ph + k, pw], x[i, k], b * c)
-    images = whole[:m] if whole.size else x
-    if phases.size:
-        split(images, phases)
-        return phases[:m]
-    return images
+    return whole[:m] if whole.size else x
 
 
 @part
-def split(images, phases):
-    """Split each plane into its phases."""
-    step = phases.shape[1] // images.shape[1]
-    for i in range(len(images)):
-        for j in range(images.shape[1]):
-            pixels = images[i, j].ravel()
-            for phase in range(step):
-                some = phases[i, step * j + phase].ravel()
-                for p in range(len(some)):
-                    some[p] = pixels[p * step + phase]
-
-
-@part
-def joined(phases, step):
-    """The inverse of split(): the planes."""
-    m, all_phases, lines, width = phases.shape
-    images = np.empty((m, all_phases // step, lines, width * step), phases.dtype)
-    for i in range(m):
-        for j in range(all_phases // step):
-            pixels = images[i, j].ravel()
-            for phase in range(step):
-                some = phases[i, step * j + phase].ravel()
-                for p in range(len(some)):
-                    pixels[p * step + phase] = some[p]
-    return images
+def phases_of(image, channel, channels):
+    """The phases of a channel, flat."""
+    step = len(image) // channels
+    return image[channel * step : (channel + 1) * step].ravel()
 
 
 @part
@@ -138,15 +115,18 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
 
 
 @part
-def cut_in(x, few, padding, places):
-    """Copy some images without their zero padding: fills x."""
+def cut_in(x, few, padding, places, whole):
+    """Copy some images without their zero padding: fills x. The inverse of padded()."""
     ph, pw = padding
     m, a, b, c = x.shape
     for i in range(m):
-        if few:
+        if places.size:
+            for j in range(a):
+                split(x[i, j].ravel(), places, phases_of(whole[i], j, a), True)
+        elif few:
             for j in range(a):
                 for k in range(b):
-                    copy(x[i, j, k], places[i, j, ph + k, pw:], c)
+                    copy(x[i, j, k], whole[i, j, ph + k, pw:], c)
         else:
             for k in range(a):
-                copy(x[i, k], places[i, ph + k, pw], b * c)
+                copy(x[i, k], whole[i, ph + k, pw], b * c)
