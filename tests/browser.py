@@ -47,13 +47,18 @@ def saved(chrome: Any, path: Path) -> str:
     return path.as_uri()
 
 
+def linear(value: int) -> float:
+    """A channel of an sRGB colour, 0 to 255, as the intensity of its light, 0 to 1."""
+    v = value / 255
+    return v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+
+
 def contrast(*colours: str) -> float:
     """The ratio of WCAG for two colours as a browser gives them: "rgb(28, 31, 35)"."""
     light = []
     for colour in colours:
-        rgb = [int(v) / 255 for v in re.findall(r"\d+", colour)[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
-        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+        r, g, b = (linear(int(v)) for v in re.findall(r"\d+", colour)[:3])
+        light.append(0.2126 * r + 0.7152 * g + 0.0722 * b)
     return (max(light) + 0.05) / (min(light) + 0.05)
 
 

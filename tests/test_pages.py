@@ -26,7 +26,7 @@ from minidl.pages.compare import COLOURS
 from minidl.pages.html import STYLE
 from minidl.pages.png import png, signed
 from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
-from tests.browser import browser, console, contrast, view
+from tests.browser import browser, console, contrast, linear, view
 from tests.commands import ROOT, command, fails, signal_at_call, tiny_dataset, train
 
 RUN = ("--model", "mlp", "--epochs", "2", "--batch-size", "16", "--val-fraction", "0.3")
@@ -406,9 +406,8 @@ XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.95
 
 def in_lab(colour: str, seen) -> np.ndarray:
     """A colour such as #2c5c94 in CIELAB, where distances are those that one sees."""
-    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    x, y, z = np.cbrt(np.array(XYZ) @ np.clip(np.array(seen) @ linear, 0, 1) / [0.9505, 1, 1.089])
+    rgb = [linear(int(colour[i : i + 2], 16)) for i in (1, 3, 5)]
+    x, y, z = np.cbrt(np.array(XYZ) @ np.clip(np.array(seen) @ rgb, 0, 1) / [0.9505, 1, 1.089])
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
