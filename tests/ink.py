@@ -197,12 +197,33 @@ def by_flash(digit: Digit, rng: Rng) -> np.ndarray:
     return np.clip(written(placed(enlarged(digit, 300), SHEET, rng)) * bright, 0, 1) + rng.normal(0, 0.015, SHEET)
 
 
+def underlined(digit: Digit, rng: Rng) -> np.ndarray:
+    """With a line of the pen below it, not quite level, wider than the digit."""
+    ink = np.pad(enlarged(digit, 250), ((60, 120), (60, 60)))
+    bottom = np.flatnonzero(ink.max(1) > 0.1)[-1]
+    for column in range(40, ink.shape[1] - 40):
+        row = bottom + 20 + round(column * 0.04)
+        ink[row : row + 9, column] = 1
+    return written(ink)
+
+
+def in_a_notebook(digit: Digit, rng: Rng) -> np.ndarray:
+    """Rings of a spiral binding along the left side, and a printed line of small letters at the top."""
+    sheet = placed(enlarged(digit, 250), (600, 500), rng)
+    for row in range(20, 580, 40):
+        sheet[row : row + 14, 8:38] = 1
+    for column in range(60, 480, 24):
+        sheet[20 : 20 + rng.integers(14, 24), column : column + 14] = 1
+    return written(sheet)
+
+
 HARDER: dict[str, Callable[[Digit, Rng], np.ndarray]] = {
     "grey paper, noise": grey_and_noisy, "dim light, noise": dim_and_noisy, "dark lines": lined,
     "squared paper": squared, "half in shadow": half_in_shadow,
     "coloured": coloured, "turned": turned, "thin pen": thin_pen, "lined, from one side": lined_from_one_side,
     "squared, turned": squared_and_turned, "dark desk": on_a_dark_desk, "sheet on a desk": a_sheet_on_a_desk,
     "in a box": in_a_box, "by flash": by_flash,
+    "underlined": underlined, "in a notebook": in_a_notebook,
 }  # fmt: skip
 
 

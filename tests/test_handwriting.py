@@ -205,6 +205,32 @@ def test_how_often_one_digit_is_taken_for_several_and_several_for_one():
     assert wrong <= 3
 
 
+@pytest.mark.parametrize("what", ["foot", "bar", "underlined"])
+def test_a_line_under_digits_is_left_out_and_strokes_of_digits_are_not(what):
+    """A 1 whose foot, or a 7 whose bar, stands apart is one digit; so is a 1 with a line under it, without the line."""
+    sheet = np.zeros((200, 200), np.float32)
+    sheet[50:150, 96:104] = 1
+    rows, columns, box = {
+        "foot": (slice(154, 162), slice(75, 125), (50, 162, 75, 125)),
+        "bar": (slice(38, 46), slice(50, 104), (38, 150, 50, 104)),
+        "underlined": (slice(156, 164), slice(50, 150), (50, 150, 96, 104)),
+    }[what]
+    sheet[rows, columns] = 1
+    ((piece, own),) = find_digits(sheet)
+    assert (piece.top, piece.bottom, piece.left, piece.right) == box
+    assert (own.sum() == sheet.sum()) == (what != "underlined")
+
+
+def test_a_number_with_two_lines_under_it_is_its_digits():
+    page = row([11, 122, 233], 60)
+    page = np.pad(page, ((0, 60), (0, 200)))  # paper beside them: the lines do not run right across, as printed ones do
+    for top in (-80, -50):
+        page[top : top + 8, 20:-220] = 1
+    digits = find_digits(find_ink(Picture(ink.written(page)[..., None], page.shape)).strength)
+    assert len(digits) == 3
+    assert max(piece.bottom for piece, _ in digits) < len(page) - 80
+
+
 # ---- the parts ----
 
 

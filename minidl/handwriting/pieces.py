@@ -1,7 +1,8 @@
 """Which ink is one digit? Connected strokes, joined where they belong together, separated where they clearly do not.
 
 A 5 may have a detached bar and a 4 two strokes that do not meet: small pieces join their neighbour. Several digits are
-found only where all are about equally tall and have paper between them; otherwise the largest is used.
+found only where all are about equally tall and have paper between them; otherwise the one with the largest stroke is
+used: a row of rings or letters is larger than a 1, but each of them is not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ SPECK = 0.12  # of the tallest piece: smaller ones are dust
 TALL = 0.55  # of the tallest digit: shorter pieces are not digits by themselves
 FRAMED = 0.3  # of a box around it: the minimum height of a digit in it; less may be dust in a 0
 GAP = 0.1  # of the tallest digit: the minimum of paper between two
+FLAT = 5  # times as wide as tall: a line, if it is under a digit
+BROAD = 0.7  # of the height of that digit: the minimum width of the line; a shorter one may be the foot of a 1
 
 
 @dataclass
@@ -97,15 +100,16 @@ def own_ink(strength: Array, labels: Array, digit: Piece) -> Array:
 
 
 def split(pieces: list[Piece], labels: Array) -> list[Piece]:
-    """The pieces joined into digits: several where that is clear, else the largest."""
-    pieces = without_dirt(pieces, labels)
+    """The pieces joined into digits: several where that is clear, else the one with the largest stroke."""
+    pieces = without_underlines(without_dirt(pieces, labels))
     if not pieces:
         return []
     tallest = max(max(p.height, p.width) for p in pieces)
     digits = join(pieces, tallest)
     if is_clear(digits):
         return in_reading_order(digits)
-    return [max(digits, key=lambda d: d.height * d.width)]
+    area = {label: p.height * p.width for p in pieces for label in p.labels}
+    return [max(digits, key=lambda d: max(area[label] for label in d.labels))]
 
 
 def without_dirt(pieces: list[Piece], labels: Array) -> list[Piece]:
@@ -116,6 +120,16 @@ def without_dirt(pieces: list[Piece], labels: Array) -> list[Piece]:
         pieces = [p for p in pieces if p in free or not _is_desk(p, labels, tallest_free)]
     tallest = max((max(p.height, p.width) for p in pieces), default=0)
     return [p for p in pieces if max(p.height, p.width) >= SPECK * tallest]
+
+
+def without_underlines(pieces: list[Piece]) -> list[Piece]:
+    """Without the lines drawn under digits: no digit has so broad and flat a stroke below all of its other ink."""
+
+    def is_under(line: Piece, p: Piece) -> bool:
+        below = p.bottom <= line.top and p.left < line.right and line.left < p.right
+        return below and line.width > max(p.width, BROAD * p.height)
+
+    return [p for p in pieces if p.width < FLAT * p.height or not any(is_under(p, other) for other in pieces)]
 
 
 def _is_desk(piece: Piece, labels: Array, free: Piece) -> bool:
