@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from minidl.backend import Array
 from minidl.optim.checks import above, at_least
 from minidl.optim.grammar import unknown
 from minidl.tensor import Tensor
@@ -105,6 +107,18 @@ def _group(group: Mapping[str, Any], count: int, lr: Any) -> Group:
 
 
 # ---- the parts of a step ----
+
+
+def scaled(rule: Rule, g: Array) -> Array:
+    """The gradient times the factors on the rule's learning rate, which SGD's step at a measured rate has too."""
+    if not rule.groups and rule.lr_factor == 1.0:
+        return g
+    found, params, start = g * rule.lr_factor, iter(rule._bound().params), 0
+    for group in rule.groups:
+        stop = start + sum(p.size for p in islice(params, group.count))
+        found[start:stop] *= group.lr_scale
+        start = stop
+    return found
 
 
 def count_steps(rule: Rule, resting: list[int]) -> None:

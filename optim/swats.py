@@ -17,6 +17,7 @@ from minidl.optim.adam import moments
 from minidl.optim.checks import above, parts_of, two_fractions, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.groups import scaled
 from minidl.optim.optimizer import Rate, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
@@ -137,7 +138,7 @@ class SWATS(Rule):
     def update(self) -> None:
         super().update()
         if self.switch_event is None:
-            self.projection.measure(self.keep_step(), self._bound().g)
+            self.projection.measure(self.keep_step(), scaled(self, self._bound().g))
 
     def settle(self) -> None:
         self.progress.step += 1

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import Any
 
+from minidl.backend import Array
 from minidl.optim.flat import FlatParameters
+from minidl.optim.groups import scaled
 from minidl.optim.optimizer import State
 from minidl.optim.projection import dot64
 from minidl.optim.swats import SWATS
@@ -41,15 +43,16 @@ class TensorSWATS(SWATS):
         if self.switch_event is not None:
             return
         self.projection.add()
-        found = [self._measured(i, stretch) for i, stretch in enumerate(self.stretches)]
+        g = scaled(self, self._bound().g)
+        found = [self._measured(i, stretch, g[stretch]) for i, stretch in enumerate(self.stretches)]
         settled = next(((i, lam) for i, lam in enumerate(found) if lam is not None), None)
         if settled is not None:
             i, lam = settled
             self._to_sgd(lam, f"Lambda = {lam:.4g} of tensor {i + 1} is its gamma to {self.rtol:g}")
 
-    def _measured(self, i: int, stretch: slice) -> float | None:
+    def _measured(self, i: int, stretch: slice, g: Array) -> float | None:
         """Add this step of a tensor; returns its Lambda where gamma has reached it."""
-        p, g, b2, k = self.keep_step()[stretch], self._bound().g[stretch], self.betas[1], self.progress.step
+        p, b2, k = self.keep_step()[stretch], self.betas[1], self.progress.step
         pg = dot64(p, g)
         gamma = dot64(p, p) / -pg if pg != 0 else math.nan
         if not math.isfinite(gamma):

@@ -24,6 +24,7 @@ from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import Rule
+from minidl.optim.swats import SWATS
 from minidl.optim.torch_state import ABSENT, OPTIONS, check_fixed, own_state, rows_of, set_option
 from minidl.tensor import Tensor
 
@@ -43,7 +44,8 @@ def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwa
     Each group's "lr" is the rate of its next step in the first phase, and any scheduler may change it. After a switch
     it stays on that scale: the second phase's rate is its own times group["lr"] / initial_lr, where initial_lr is what
     a scheduler started from, else the rate that the group was built with. So StepLR, LambdaLR, cosine and all others
-    continue across the switch. OneCycleLR starts at max_lr / div_factor: for it, give SGD the rate to start from.
+    continue across the switch. OneCycleLR starts at max_lr / div_factor: for it, give SGD the rate to start from. A
+    "projected" or "matched" rate is that of the switch itself, and continues from the group["lr"] of that step.
     Options that a scheduler cycles, "momentum" or "betas", apply in the first phase.
 
     After each epoch call `report(epoch, val_loss=...)`: conditions on epochs or metrics have no other source.
@@ -118,6 +120,9 @@ class Wrapped(torch.optim.Optimizer):
                 )
             own.requires_grad = p.requires_grad
             own.grad = None if p.grad is None else _as_array(p.grad)
+        if self.inner.switch_event is None and _measures(self.inner):
+            for group in self.param_groups:
+                group["switch_lr"] = group["lr"]
         self.inner.step()
         self._steps += 1
         if self._steps == PATIENCE and _waits_for_reports(self.inner):
@@ -137,6 +142,9 @@ class Wrapped(torch.optim.Optimizer):
         if in_first and not callable(rule.lr_or_schedule):
             rule.lr = rates[0] if len(rates) == 1 else max(rates)
             self._set_scales(rule, [rate / rule.lr if rule.lr else 1.0 for rate in rates], in_first)
+        elif not in_first and "switch_lr" in self.param_groups[0]:
+            highest = max(float(group["switch_lr"]) for group in self.param_groups)  # the rule's rate: see above
+            self._set_scales(rule, [rate / highest if highest else 1.0 for rate in rates], in_first)
         else:
             begun = [
                 group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)
@@ -254,6 +262,12 @@ def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
     if len(groups) == 1 and not own[0]:
         return mirror[0]
     return [{"params": row, **options} for row, options in zip(mirror, own, strict=True)]
+
+
+def _measures(inner: Any) -> bool:
+    """Whether the rate after the switch is measured in the first phase, whose rate the groups tell."""
+    measures = isinstance(inner, SWATS) or getattr(inner, "lr_after", None) in ("projected", "matched")
+    return measures and not callable(inner.active.lr_or_schedule)
 
 
 # ---- reports that are never made ----

@@ -1,7 +1,7 @@
 """Hybrid: one switch, after a whole step, at the right rate, told and saved."""
 
 import json
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from minidl import Tensor
 from minidl.optim import (
     SGD,
+    SWATS,
     Adagrad,
     Adam,
     AfterEpochs,
@@ -22,6 +23,7 @@ from minidl.optim import (
     RMSprop,
 )
 from minidl.optim.schedule import cosine, warmup
+from minidl.optim.swats_tensors import TensorSWATS
 from tests import textbook
 
 START = [1.0, -2.0, 0.5, 3.0]
@@ -193,6 +195,44 @@ def test_matched_rate_gives_the_first_step_the_last_ones_length(then, at_report)
     lengths = np.linalg.norm(middle - before), np.linalg.norm(p.numpy() - middle)
     assert optimizer.phase == "sgd"
     assert lengths[1] == pytest.approx(lengths[0], rel=1e-12)
+
+
+def measured(kind, params, lr):
+    """What takes over at a rate that the first phase has measured."""
+    if kind in (SWATS, TensorSWATS):
+        return kind(params, lr=lr, **({"switch_rtol": 10.0} if kind is SWATS else {"rtol": 10.0}))
+    return Hybrid(params, Adam(lr=lr), SGD(lr=1.0), AfterSteps(3), lr_after=kind)
+
+
+@pytest.mark.parametrize("kind", ["matched", "projected", SWATS, TensorSWATS])
+def test_a_measured_rate_includes_the_factors_of_groups(kind):
+    """Two groups at a tenth of the rule's rate are the rule at a tenth of its rate, after the switch too."""
+    plain, grouped = [parameter(), parameter()], [parameter(), parameter()]
+    optimizers = [
+        measured(kind, plain, 1e-3),
+        measured(kind, [{"params": p, "lr": 1e-3} for p in grouped], 1e-2),
+    ]
+    for k in range(1, 7):
+        for optimizer, params in zip(optimizers, (plain, grouped), strict=True):
+            for p in params:
+                p.grad = np.array(NOISE[k])
+            optimizer.step()
+    assert [optimizer.phase for optimizer in optimizers] == ["sgd", "sgd"]
+    np.testing.assert_allclose(grouped[0].numpy(), plain[0].numpy(), rtol=1e-12)
+    np.testing.assert_allclose(grouped[1].numpy(), plain[1].numpy(), rtol=1e-12)
+
+
+def test_matched_rate_gives_unequal_groups_the_last_steps_length():
+    a, b = parameter(), parameter()
+    groups = [{"params": [a], "lr_scale": 0.1}, {"params": [b], "lr_scale": 3.0}]
+    optimizer = Hybrid(groups, Adam(), SGD(), AfterSteps(5), lr_after="matched")
+    places = []
+    for k in (1, 2, 3, 4, 5, 5):
+        a.grad, b.grad = np.array(NOISE[k]), np.array(NOISE[k + 50])
+        optimizer.step()
+        places.append(optimizer.flat.w.copy())
+    lengths = [np.linalg.norm(after - before) for before, after in pairwise(places)]
+    assert lengths[-1] == pytest.approx(lengths[-2], rel=1e-12)
 
 
 def test_matched_rate_is_known_after_a_checkpoint_between_step_and_report():

@@ -1,6 +1,7 @@
 """Every scheduler of torch.optim.lr_scheduler on a wrapped optimizer: as on PyTorch's own, and across the switch."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -119,6 +120,27 @@ def test_swats_projected_rate_is_scaled_too():
         scheduler.step()
     assert swats.phase == "sgd"
     assert swats.lr == pytest.approx(0.01 * swats.inner.lr)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("first", [1e-2, lambda k: 1e-2 / (k + 1)])
+def test_matched_rate_is_not_scaled_twice(groups, first):
+    """The scheduler's factor at the switch is in Adam's last step already, which SGD's first is to be as long as."""
+    a, b = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
+    params = [a, b]
+    if groups:  # a schedule and a group's lr do not go together
+        params = [{"params": [a], **({"weight_decay": 0.0} if callable(first) else {"lr": 1e-3})}, {"params": [b]}]
+    hybrid = wrap(Hybrid, params, first=Adam(lr=first), then=SGD(), switch=AfterSteps(5), lr_after="matched")
+    scheduler, places = S.StepLR(hybrid, 3, 0.1), []
+    for k in (0, 1, 2, 3, 4, 4, 4):
+        a.grad, b.grad = torch.tensor([1.0, -2.0, 0.5 * k]).double(), torch.tensor([0.3, 4.0, 1.0]).double()
+        hybrid.step()
+        scheduler.step()
+        places.append(torch.cat([a, b]).detach().clone())
+    lengths = [float((after - before).norm()) for before, after in pairwise(places)]
+    assert hybrid.phase == "sgd"
+    assert lengths[4] == pytest.approx(lengths[3], rel=1e-9)
+    assert lengths[5] == pytest.approx(0.1 * lengths[4], rel=1e-9), "the scheduler goes on"
 
 
 def test_a_schedule_of_ones_own_is_multiplied():

@@ -16,7 +16,7 @@ from minidl.optim.adam import Adam, AdamW
 from minidl.optim.checks import at_least, parts_of, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.optim.groups import ParamsOrGroups, read_groups
+from minidl.optim.groups import ParamsOrGroups, read_groups, scaled
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
@@ -45,7 +45,8 @@ class Hybrid(Optimizer):
               "matched"    |p| / |g|, at which SGD's first step, for the last gradient, would be as long as the last
                            step. SWATS's authors tried it as their gamma, without success (sec. 2.1)
               a function   of Progress that returns the rate
-              If `then` has a schedule, it multiplies this rate: write it with a peak of 1.
+              If `then` has a schedule, it multiplies this rate: write it with a peak of 1. With groups, g above is
+              multiplied by each group's factor, as SGD's steps are
     carry     "nothing" (default): `then` starts fresh, as in SWATS, because Adam's average belongs to steps of another
               shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would have if every
               gradient had been Adam's mean gradient
@@ -148,7 +149,7 @@ class Hybrid(Optimizer):
     def update(self) -> None:
         self.current.update()
         if self.switch_event is None:
-            g = self.flat.g
+            g = scaled(self.first, self.flat.g)
             if self.projection is not None:
                 self.projection.measure(self.first.keep_step(), g)
             if self.lr_after == "matched":
