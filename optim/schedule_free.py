@@ -59,7 +59,11 @@ class ScheduleFree(Rule):
     def bind(self, flat: FlatParameters) -> None:
         super().bind(flat)
         self.squares = 0.0
-        self.z[...] = self.x[...] = flat.w
+
+    def update(self) -> None:
+        if self.t == 1:  # not in bind: weights may be loaded into the model after the optimizer is built
+            self.z[...] = self.x[...] = self._bound().w
+        super().update()
 
     def advance(self) -> None:
         super().advance()
@@ -78,7 +82,7 @@ class ScheduleFree(Rule):
 
     def averaged(self) -> AbstractContextManager[None]:
         """Inside the block, the weights are the average x."""
-        return self._bound().showing(self.x)
+        return self._bound().showing(self.x if self.t else self._bound().w)
 
     def state_dict(self) -> State:
         state = super().state_dict()

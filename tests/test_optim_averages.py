@@ -56,6 +56,19 @@ def test_schedule_free_is_algorithm_1(params):
         np.testing.assert_array_equal(np.concatenate([p.data.ravel() for p in params]), y)
 
 
+def test_schedule_free_starts_from_weights_loaded_after_it_was_built(params):
+    optimizer = ScheduleFree(params, lr=0.1)
+    for p in params:
+        p.data[...] = 5.0
+    with optimizer.averaged():
+        assert all((p.data == 5.0).all() for p in params)
+    for p in params:
+        p.grad = np.zeros(p.shape)
+    optimizer.step()
+    with optimizer.averaged():
+        assert all((p.data == 5.0).all() for p in params)
+
+
 def test_an_averaged_adam_moves_as_adam_and_averages_as_pytorch(params):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     plain = [Tensor(p.data.copy(), requires_grad=True) for p in params]
