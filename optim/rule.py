@@ -334,6 +334,7 @@ class Rule(Optimizer):
         put_numbers(self, self._built.numbers | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
+        self.rate = 0.0  # until the next step
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0
             self.scale_decay(decay_scale / self.decay_scale)
         if scalars["rate"] is not None:

@@ -35,6 +35,22 @@ STATEFUL = {name: rule[0] for name, rule in RULES.items()} | {
 }
 
 
+@pytest.mark.parametrize("name", STATEFUL)
+def test_back_to_the_start_it_takes_the_same_steps_again(name):
+    """As in a search for a learning rate: each trial begins from the state before the first step."""
+    params = parameters()
+    optimizer, begin, ends = STATEFUL[name](params), values(params), []
+    start = through_json(optimizer.state_dict())
+    for _ in range(2):
+        optimizer.load_state_dict(start)
+        optimizer.flat.w[...] = begin
+        for k in range(1, 11):
+            feed(params, noisy_bowl(k, values(params).tolist()))
+            optimizer.step()
+        ends.append(values(params))
+    np.testing.assert_array_equal(*ends)
+
+
 @pytest.mark.parametrize("at", [1, 17])
 @pytest.mark.parametrize("name", STATEFUL)
 def test_loaded_optimizer_goes_on_bit_for_bit(name, at):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from minidl.optim import SGD, SWATS, Adam, AdamW, AfterSteps, Hybrid
-from minidl.optim.schedule import constant, linear, onecycle, warmup
+from minidl.optim import SGD, SWATS, Adam, AdamW, AfterEpochs, AfterSteps, Hybrid
+from minidl.optim.schedule import constant, cosine, linear, onecycle, warmup
 from minidl.training.build import build
 from tests.test_optim import feed, noisy_bowl, parameters, values
+from tests.test_optim_state import through_json
 
 
 def decayed(hybrid, params, steps):
@@ -49,6 +50,21 @@ def test_matched_decay_is_kept_by_a_checkpoint():
     resumed.flat.w[...] = hybrid.flat.w
     resumed.load_state_dict(hybrid.state_dict())
     assert decayed(resumed, again, 3) == decayed(hybrid, params, 3)
+
+
+def test_matched_decay_is_known_after_a_checkpoint_between_step_and_report():
+    """The report switches; the rate of the last step, which the decay is matched to, was not saved."""
+    hybrids = []
+    for _ in range(2):
+        params = parameters()
+        then = SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
+        first = AdamW(lr=cosine(1e-3, 100), weight_decay=0.1)
+        hybrids.append(Hybrid(params, first, then, AfterEpochs(1), decay_after="matched"))
+    decayed(hybrids[0], hybrids[0].flat.params, 4)
+    hybrids[1].load_state_dict(through_json(hybrids[0].state_dict()))
+    for hybrid in hybrids:
+        hybrid.report(1, val_loss=1.0)
+    assert hybrids[1].then.weight_decay == hybrids[0].then.weight_decay > 0
 
 
 @pytest.mark.parametrize("lr_after", [None, 0.1])

@@ -225,6 +225,7 @@ class Hybrid(Optimizer):
                 "progress": {"step": self.progress.step, "epoch": self.progress.epoch, "reports": reports},
                 "length_ratio": self._read_length_ratio(),
                 "switch": self.switch_event and self.switch_event._asdict(),
+                **({"last_rate": self.first.rate} if self.decay_after else {}),
             },
         }
 
@@ -253,5 +254,7 @@ class Hybrid(Optimizer):
             )
             self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
         self._length_ratio, self._squares = scalars["length_ratio"], None
+        if self.decay_after:
+            self.first.rate = scalars.get("last_rate") or self.first.lr
         self.switch_event = SwitchEvent(**scalars["switch"]) if scalars["switch"] else None
         self.switch_step = self.switch_event.step if self.switch_event else None
