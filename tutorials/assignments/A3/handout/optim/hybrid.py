@@ -254,7 +254,6 @@ class Hybrid(Optimizer):
             )
             self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
         self._length_ratio, self._squares = scalars["length_ratio"], None
-        if self.decay_after:
-            self.first.rate = scalars.get("last_rate") or self.first.lr
+        self.first.rate = scalars.get("last_rate", 0.0)
         self.switch_event = SwitchEvent(**scalars["switch"]) if scalars["switch"] else None
         self.switch_step = self.switch_event.step if self.switch_event else None
