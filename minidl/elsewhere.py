@@ -238,6 +238,8 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "ReLU6": "x.clamp(0, 6)", "PReLU": "ops.where(x > 0, x, a * x), with a = nn.Parameter(np.float32([0.25]))",
     "Unflatten": "x.reshape(n, ...)", "Conv3d": "there are only 2-d convolutions", "LSTMCell": _RECURRENT,
     "GRUCell": _RECURRENT, "RNNCell": _RECURRENT, "NAdam": _RULE, "RAdam": _RULE, "Adadelta": _RULE, "Adamax": _RULE,
+    "Rprop": _RULE, "Lion": _RULE, "LAMB": _RULE, "Lookahead": _RULE, "ASGD": _OWN_AVERAGE,
+    "Nesterov": "SGD(momentum=0.9, nesterov=True)", "AMSGrad": "Adam(amsgrad=True)",
     "get_weights": "state_dict()", "set_weights": "load_state_dict(state)",
     "save_weights": "save(path)", "load_weights": "load(path)",
     "count_params": "sum(p.size for p in net.parameters())", "trainable_variables": "parameters()",

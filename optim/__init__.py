@@ -22,7 +22,7 @@ from minidl.optim.optimizer import Optimizer, Schedule, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.rmsprop import RMSprop
 from minidl.optim.rule import Rule
-from minidl.optim.schedule import ScheduleError, parse_schedule
+from minidl.optim.schedule import MAKERS, ScheduleError, parse_schedule
 from minidl.optim.scheduler import ExponentialLR, LinearLR, OneCycleLR
 from minidl.optim.sgd import SGD
 from minidl.optim.swats import SWATS
@@ -82,5 +82,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if name in MAKERS:
+            raise missing("minidl.optim", name, otherwise=f"minidl.optim.schedule.{name}")
         rules = "a rule of your own is a class with a formula: see optim/sgd.py"
         raise missing("minidl.optim", name, otherwise=rules, known=__all__)
