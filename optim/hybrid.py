@@ -84,6 +84,7 @@ class Hybrid(Optimizer):
         self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
         self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
         self._measured: Array | None = None  # where update() leaves the two
+        self.outside = 1.0  # a factor on the rate of `then`, by a scheduler of PyTorch: see torch.py
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         params, groups = read_groups(params, first.lr_or_schedule)
         first.groups = then.groups = groups
@@ -189,7 +190,7 @@ class Hybrid(Optimizer):
         peak = getattr(self.then.lr_or_schedule, "peak", self.then.lr) if rate is None else rate
         if self.decay_after and peak > 0:
             assert isinstance(self.then, SGD)  # see _check
-            shrinks = peak / (1 - self.then.momentum) * self.then.weight_decay
+            shrinks = peak * self.outside / (1 - self.then.momentum) * self.then.weight_decay
             self.then.scale_decay(self.first.rate * self.first.weight_decay / shrinks)
         self.switch_event = SwitchEvent(self.switch_step, self.progress.epoch, self.then.lr, reason)
 

@@ -139,18 +139,20 @@ class Wrapped(torch.optim.Optimizer):
         in_first = self.inner.switch_event is None
         if in_first:
             self._hear_options(rule)
-        if in_first and not callable(rule.lr_or_schedule):
-            rule.lr = rates[0] if len(rates) == 1 else max(rates)
-            self._set_scales(rule, [rate / rule.lr if rule.lr else 1.0 for rate in rates], in_first)
+        begun = [group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)]
+        ratios = [rate / start if start else 1.0 for rate, start in zip(rates, begun, strict=True)]
+        scales, highest = [a * b for a, b in zip(ratios, self._scales, strict=True)], max(rates)
+        constant = in_first and not callable(rule.lr_or_schedule)
+        if isinstance(self.inner, Hybrid) and in_first:
+            included = _measures(self.inner) or (rule.groups and not constant)
+            self.inner.outside = 1.0 if included else scales[rates.index(highest)]
+        if constant:
+            rule.lr = highest
         elif not in_first and "switch_lr" in self.param_groups[0]:
-            highest = max(float(group["switch_lr"]) for group in self.param_groups)  # the rule's rate: see above
-            self._set_scales(rule, [rate / highest if highest else 1.0 for rate in rates], in_first)
+            highest = max(float(group["switch_lr"]) for group in self.param_groups)  # what it was measured at
         else:
-            begun = [
-                group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)
-            ]
-            ratios = [rate / start if start else 1.0 for rate, start in zip(rates, begun, strict=True)]
-            self._set_scales(rule, [a * b for a, b in zip(ratios, self._scales, strict=True)], in_first)
+            return self._set_scales(rule, scales, in_first)
+        self._set_scales(rule, [rate / highest if highest else 1.0 for rate in rates], in_first)
 
     def _hear_options(self, rule: Rule) -> None:
         for name, told in self._told.items():

@@ -143,6 +143,34 @@ def test_matched_rate_is_not_scaled_twice(groups, first):
     assert lengths[5] == pytest.approx(0.1 * lengths[4], rel=1e-9), "the scheduler goes on"
 
 
+@pytest.mark.parametrize("lr_after", [None, 0.02, "matched"])
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("first", [1e-2, lambda k: 1e-2 / (k + 1)])
+def test_matched_decay_goes_on_at_the_rate_of_the_switch(groups, first, lr_after):
+    """AdamW's last step shrinks a weight by lr lambda, lr being what the scheduler has made of it; so does SGD's."""
+    a, b = (torch.nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
+    params = [a, b]
+    if groups:
+        params = [{"params": [a], **({"weight_decay": 0.1} if callable(first) else {"lr": 1e-3})}, {"params": [b]}]
+    then = SGD(lr=0.05, weight_decay=0.2)
+    hybrid = wrap(
+        Hybrid, params, first=AdamW(lr=first, weight_decay=0.1), then=then, switch=AfterSteps(5), lr_after=lr_after,
+        decay_after="matched",
+    )  # fmt: skip
+    scheduler = S.StepLR(hybrid, 3, 0.5)
+    for _ in range(5):
+        a.grad, b.grad = torch.full_like(a, 1e-3), torch.full_like(b, 1e-3)
+        hybrid.step()
+        rates = [group["lr"] * (1 / 5 if callable(first) else 1) for group in hybrid.param_groups]
+        scheduler.step()
+    assert hybrid.phase == "sgd"
+    before = a.detach().clone(), b.detach().clone()
+    a.grad, b.grad = torch.zeros_like(a), torch.zeros_like(b)
+    hybrid.step()
+    for p, old, rate in zip((a, b), before, (rates[0], rates[-1]), strict=True):
+        torch.testing.assert_close(p.detach() / old, torch.full_like(old, 1 - 0.1 * rate), rtol=1e-12, atol=0)
+
+
 def test_a_schedule_of_ones_own_is_multiplied():
     model = torch_cnn()
     optimizer = wrap(SGD, model.parameters(), lr=lambda k: 0.1 / (k + 1))

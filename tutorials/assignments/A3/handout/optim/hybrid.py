@@ -84,6 +84,7 @@ class Hybrid(Optimizer):
         self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
         self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
         self._measured: Array | None = None  # where update() leaves the two
+        self.outside = 1.0  # a factor on the rate of `then`, by a scheduler of PyTorch: see torch.py
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         params, groups = read_groups(params, first.lr_or_schedule)
         first.groups = then.groups = groups
