@@ -106,7 +106,7 @@ class Look:
             Term("w_old", self["w_old"], "", "the weight before the step"),
             Term("g", self["g"], "", f"gradient of the loss{clipped}"),
         ]
-        if np.any(wd):
+        if self._decays:  # what the lines are written for, even where none of these weights decays
             terms.append(Term("wd", wd, "", "weight decay"))
         if self._lines is None or self._formula is None:
             return terms

@@ -122,6 +122,21 @@ def test_a_weight_has_the_rate_and_decay_of_its_group_and_its_own_steps(make):
             assert found["wd"].tolist() == [0.5, look.wd, 0]
 
 
+@pytest.mark.parametrize("rule", [Adam, AdamW])
+@pytest.mark.parametrize("rests", [False, True])
+def test_weights_that_do_not_decay_have_a_decay_of_zero(rule, rests):
+    """Of the weights looked at, none decays: the lines of this step still name the decay."""
+    a, b = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
+    optimizer = rule([{"params": [a]}, {"params": [b], "weight_decay": 0.1 if rests else 0.0}], weight_decay=0.1)
+    a.grad, b.grad = np.ones(3), None if rests else np.ones(2)
+    look = Look(optimizer, np.array([3, 4]))
+    optimizer.step()
+    look.end()
+    terms = {term.symbol: term.value for term in optimizer.terms(look)}
+    np.testing.assert_array_equal(terms["wd"], [0.0, 0.0])
+    np.testing.assert_array_equal(terms["w"], b.data)
+
+
 def test_a_wrong_formula_is_noticed():
     parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
     terms = watched(Adam([parameter], 0.01), parameter, 3)[-1]
