@@ -100,7 +100,7 @@ def _kept(rule: Any) -> dict[str, Any]:
     """What a custom rule keeps in self besides its vectors and what every rule has there."""
     if not is_own_rule(type(rule)):
         return {}
-    skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_built"}
+    skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_taken", "_built"}
     return {name: value for name, value in vars(rule).items() if name not in skip}
 
 

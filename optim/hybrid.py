@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
 from minidl.optim.adam import Adam, AdamW
-from minidl.optim.checks import at_least, parts_of, within
+from minidl.optim.checks import at_least, number, parts_of, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import ParamsOrGroups, read_groups, scaled
@@ -97,6 +97,7 @@ class Hybrid(Optimizer):
         first.bind(self.flat)
         if self.projection is not None or lr_after == "matched":
             first.keep_step()
+        first._taken = then._taken = True
 
     def _check(self) -> None:
         for rule in (self.first, self.then):
@@ -104,6 +105,8 @@ class Hybrid(Optimizer):
                 what = f"the class {rule.__name__} itself" if isinstance(rule, type) else f"a {type(rule).__name__}"
                 raise TypeError(f"first and then must be rules, as in first=Adam(lr=1e-3), got {what}")
             rule.check()
+        if self.first is self.then or self.first._taken or self.then._taken:
+            raise ValueError("each phase of each Hybrid needs a rule of its own: create it anew, then=SGD(lr=0.1)")
         if self.first.flat is not None or self.then.flat is not None:
             raise ValueError("Hybrid binds its rules itself: pass them without parameters, as in first=Adam(lr=1e-3)")
         if isinstance(self.lr_after, str) and self.lr_after not in ("projected", "matched"):
@@ -198,7 +201,7 @@ class Hybrid(Optimizer):
         if self.lr_after is None:
             return None
         if callable(self.lr_after):
-            return float(self.lr_after(self.progress))
+            return number("the learning rate that lr_after returned", self.lr_after(self.progress))
         if not isinstance(self.lr_after, str):
             return float(self.lr_after)
         assert isinstance(self.then, SGD)  # see _check

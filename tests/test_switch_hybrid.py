@@ -247,6 +247,30 @@ def test_matched_rate_is_known_after_a_checkpoint_between_step_and_report():
     assert optimizers[1].switch_event == optimizers[0].switch_event != None  # noqa: E711
 
 
+@pytest.mark.parametrize("share", [lambda r: (r, r), lambda r: (Adam(), r), lambda r: (r, SGD())])
+def test_a_rule_belongs_to_one_phase_of_one_hybrid(share):
+    """A second one would move the first one's weights, at a rate that the first one's switch has set."""
+    rule = SGD(lr=0.1)
+    first, then = share(rule)
+    if first is not then:
+        Hybrid([parameter()], Adam(), rule, AfterSteps(3))
+    with pytest.raises(ValueError, match="each phase of each Hybrid needs a rule of its own"):
+        Hybrid([parameter()], first, then, AfterSteps(3))
+
+
+def test_a_hybrid_that_was_refused_takes_no_rules():
+    first, then = Adam(), SGD(lr=0.1)
+    with pytest.raises(ValueError, match="at least one parameter"):
+        Hybrid([], first, then, AfterSteps(3))
+    assert Hybrid([parameter()], first, then, AfterSteps(3)).phase == "adam"
+
+
+def test_a_function_that_returns_no_rate_is_named():
+    p = parameter()
+    with pytest.raises(ValueError, match="the learning rate that lr_after returned must be one number, got None"):
+        go(hybrid(AfterSteps(1), p, lr_after=lambda progress: None), p, 1)
+
+
 def test_projected_rate_waits_until_it_is_positive():
     p = parameter()
     optimizer = hybrid(lambda progress: True, p, lr_after="projected")
