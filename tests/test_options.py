@@ -20,6 +20,7 @@ class Cake:
     flour_kg: float | None = option(None, "how much (default: 100 % of it)", group="dough", check=positive)
     glaze: float = option(0.5, "share of it that shines", group="top", check=share)
     candles: bool = option(False, "with candles", group="top")
+    name: str = option("", "who gets it", group="top")
     hidden: int = 7
 
     def __post_init__(self) -> None:
@@ -66,12 +67,21 @@ def test_the_docstring_has_them_too():
         ({"flour_kg": float("nan")}, "--flour-kg must be a positive number, got nan"),
         ({"flour_kg": 0.0}, "--flour-kg must be a positive number, got 0"),
         ({"glaze": 1.0}, "--glaze must be between 0 and 1, got 1"),
+        ({"name": "n" * 5000}, "--name has 5,000 characters: at most 4,096 are allowed"),
     ],
 )
 def test_a_check_names_the_option(given, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the whole message is compared)
         Cake(**given)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1.0, float("inf")])
+def test_a_rate_after_the_switch_moves_the_weights_like_lr_and_lr_sgd(rate):
+    for name in ("lr", "lr_sgd", "lr_after"):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be a positive number, got {rate:g}"):
+            Config(opt="hybrid", **{name: rate})
+    assert Config(opt="hybrid", lr_after="matched").lr_after == "matched"
 
 
 def test_every_field_of_a_run_is_on_the_command_line():

@@ -381,6 +381,15 @@ def test_a_scheduler_that_is_not_there_is_a_line(tmp_path, monkeypatch, capsys):
     assert "Traceback" not in told
 
 
+@pytest.mark.extra("distributed")
+@pytest.mark.parametrize("address", ["scheduler", "tcp://127.0.0.1", "127.0.0.1:port", "http://127.0.0.1:8787"])
+def test_an_address_that_is_none_is_a_line(address, tmp_path):
+    """Dask's client would wait for 20 seconds and print a traceback."""
+    told = fails("--out", tmp_path / "x", "--cluster", address, module="minidl.study")
+    assert f"--cluster {address} is not a scheduler's address (" in told
+    assert told.endswith("): give it as tcp://HOST:PORT\n")
+
+
 # ---- the report ----
 
 

@@ -31,8 +31,11 @@ from minidl.training.presets import decided, model_defaults
 # ---- what can be chosen ----
 
 
+WORDS = ("projected", "matched")  # what lr_after may be instead of a number
+
+
 def _rate_or_word(text: str) -> float | str:
-    if text in ("projected", "matched"):
+    if text in WORDS:
         return text
     try:
         return float(text)
@@ -105,7 +108,7 @@ class Config:
         None,
         "learning rate after the switch, instead of --lr-sgd: a number, projected (as in SWATS), or matched (the first "
         "SGD step is as long as Adam's last) (default: preset)",
-        group=SWITCH, metavar="RATE", read=_rate_or_word,
+        group=SWITCH, metavar="RATE", read=_rate_or_word, check=lambda rate: None if rate in WORDS else positive(rate),
     )  # fmt: skip
     lr_sgd: float | None = option(
         None, "learning rate of the SGD phase of hybrid and gnmt", group=SWITCH, metavar="RATE", check=positive

@@ -67,6 +67,8 @@ def check_options(settings: Any) -> None:
     types = get_type_hints(type(settings))
     for each in _options(type(settings)):
         value, check = getattr(settings, each.name), each.metadata["check"]
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise ValueError(f"{flag(each.name)} has {len(value):,} characters: at most {LONGEST:,} are allowed")
         wanted = _kind(value, types[each.name])
         if wanted is None and value is not None and check is not None:
             wanted = check(value)
@@ -94,7 +96,7 @@ def _is_one(value: Any, hint: Any) -> bool:
         return isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_one(each, float) for each in value)
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is str and len(value) > LONGEST)
+    return isinstance(value, hint)
 
 
 def documented(cls: type) -> None:
