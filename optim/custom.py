@@ -60,7 +60,8 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     takes = inspect.signature(rule.rule).parameters  # type: ignore[attr-defined]
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     args = [p for p in takes.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(args) < 4 and not any(p.kind is p.VAR_POSITIONAL for p in takes.values()):
+    few = len(args) < 4 and not any(p.kind is p.VAR_POSITIONAL for p in takes.values())
+    if few or {p.name for p in args[:4]} & set(vectors):  # in place of g, p or lr: they come by position
         given = ", ".join(takes)
         raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, not {given}")
     if [p.name for p in args[1:3]] == ["p", "g"]:

@@ -804,10 +804,18 @@ def test_8_a_rule_without_name_or_vectors() -> None:
     def with_m(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
         p[...] = -lr * g
 
+    def no_rate(self: Any, g: Any, p: Any, m: Any) -> None:
+        p[...] = -0.1 * m
+
+    def m_first(self: Any, m: Any, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * m
+
     slips: list[tuple[dict[str, Any], str]] = [
         ({"rule": rule}, "Own has no name: write name = 'own'"),
         ({"name": "own", "rule": with_m}, r"takes 'm', which vectors does not name: write vectors = \('m',\)"),
         ({"name": "own", "vectors": ("m",), "rule": rule}, r"names 'm', which its rule does not take"),
+        ({"name": "own", "vectors": ("m",), "rule": no_rate}, "must take self, g, p and lr, .* not self, g, p, m"),
+        ({"name": "own", "vectors": ("m",), "rule": m_first}, "must take self, g, p and lr, .* not self, m, g, p, lr"),
         (
             {"name": "own", "vectors": "momentum", "rule": with_m},
             r"the string 'momentum': write vectors = \('momentum',\)",
