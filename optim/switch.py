@@ -64,6 +64,9 @@ class Condition(ABC):
     def __rand__(self, other: Test) -> Condition:
         return AllOf((other, self))
 
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self} is neither true nor false yet: join conditions with | and &, not `or` and `and`")
+
 
 @dataclass(frozen=True)
 class AfterSteps(Condition):

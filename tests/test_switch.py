@@ -102,6 +102,21 @@ def test_joining_with_functions():
         AfterSteps(1) | "epoch:1"
 
 
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda a, b: a or b,
+        lambda a, b: a and b,
+        lambda a, b: not a,
+        lambda a, b: (a | b) and a,
+        lambda a, b: 1 if a else 2,
+    ],
+)
+def test_python_s_own_or_and_not_would_choose_one_condition_silently(join):
+    with pytest.raises(TypeError, match=r"join conditions with \| and &, not `or` and `and`"):
+        join(Plateau(patience=2), AfterEpochs(6))
+
+
 def test_joins_flatten_and_reason_names_what_is_met():
     a, b, c = AfterSteps(1), AfterEpochs(1), Gap(0.5)
     assert (a | b) | c == a | (b | c) == AnyOf((a, b, c))
