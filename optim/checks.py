@@ -11,9 +11,9 @@ from minidl.backend import Array
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as a float: a Python, NumPy or PyTorch number."""
+    """`value` as a float: a Python, NumPy or PyTorch number, and not a text such as "0.1", which float() takes too."""
     try:
-        return float(value)
+        return float(None if isinstance(value, str) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} must be one number, got {value!r}") from None
 

@@ -12,10 +12,12 @@ from minidl.optim import (
     SWATS,
     Adagrad,
     Adam,
+    AdamW,
     Blend,
     ExponentialLR,
     LinearLR,
     OneCycleLR,
+    Plateau,
     RMSprop,
 )
 from minidl.optim.schedule import (
@@ -285,3 +287,22 @@ def test_steps_are_whole_numbers(make):
 def test_a_schedule_whose_rate_outgrows_every_number_is_refused_before_the_first_step(text):
     with pytest.raises(ScheduleError, match="too large for a number before step 29"):
         parse_schedule(text, lr=0.1, total_steps=29, steps_per_epoch=10)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(lr="0.1"),
+        lambda: SGD(lr=0.1, momentum="0.9"),
+        lambda: Adam(betas=(0.9, "0.99")),
+        lambda: AdamW(weight_decay="0.1"),
+        lambda: Adam(max_norm="5"),
+        lambda: Plateau(min_delta="0.1"),
+    ],
+)
+def test_a_number_in_quotes_is_none(make):
+    """As from a file of settings; kept as a string it would fail later, or where it is compared."""
+    with pytest.raises(
+        ValueError, match=r"(lr|momentum|betas\[1\]|weight_decay|max_norm|delta) must be one number, got '"
+    ):
+        make()

@@ -767,6 +767,11 @@ def test_rows_of_an_own_file_are_checked_where_the_file_is_now(plan, tmp_path):
 # ---- studies that can't be ----
 
 
+def one(**changes):
+    """A study's regimes: its first, changed."""
+    return {"regimes": (replace(TINY.regimes[0], **changes),)}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -780,6 +785,13 @@ def test_rows_of_an_own_file_are_checked_where_the_file_is_now(plan, tmp_path):
         ({"seeds": (0, -1)}, "each of seeds must be a whole number >= 0, got -1"),
         ({"seeds": (0, 0.5)}, "each of seeds must be a whole number >= 0, got 0.5"),
         ({"regimes": ()}, "at least one regime"),
+        (one(floor=20), r"small MLP: floor must be in \[0, 1\), got 20"),
+        (one(margin="0.01"), "small MLP: margin must be one number, got '0.01'"),
+        (one(hidden=16), r"small MLP: hidden must be a tuple of whole numbers, such as \(16,\), got 16"),
+        (one(filters=lambda: 2), "small MLP: filters must be a tuple of whole numbers, .* got <function"),
+        (one(filters=(0,)), "each of small MLP: filters must be a whole number >= 1, got 0"),
+        (one(network=lambda: None), "small MLP: network must be a text such as 'nets.py:Net', got <function"),
+        (one(shows=None), r"small MLP: shows must be a Shows, such as Shows\(\), got None"),
         ({"regimes": (replace(TINY.regimes[0], batch_size=0),)}, "batch_size must be a whole number >= 1, got 0"),
         ({"regimes": (replace(TINY.regimes[0], looks=0),)}, "looks must be a whole number >= 1, got 0"),
         ({"regimes": (replace(TINY.regimes[0], wrong_labels=20),)}, r"wrong_labels must be in \[0, 1\), got 20"),
