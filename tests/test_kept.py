@@ -1,6 +1,7 @@
 """What a network keeps in itself besides weights, generators and numbers, continues when its run is resumed."""
 
 import random
+import warnings
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -155,4 +156,30 @@ def test_dropout_by_numpys_generator_goes_on(tmp_path):
     parts.fit(1, verbose=False)
     resumed = load_run(tmp_path / "parts", Net, (images, labels))
     resumed.fit(2, verbose=False)
+    assert resumed.model.layer.weight.numpy().tobytes() == whole.model.layer.weight.numpy().tobytes()
+
+
+def test_a_loaded_run_has_its_seed(tmp_path):
+    """The class is called without one, but what it drew is replaced by the run's: no warning is due."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            self.layer, self.drop = nn.Linear(16, 2), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.layer(self.drop(x.flatten(1)))
+
+    def net():
+        with seed(4):
+            return Net()
+
+    data = np.random.default_rng(0).random((40, 4, 4), np.float32), np.arange(40) % 2
+    whole, parts = (Trainer(net, Adam(net.parameters()), data, 8, folder=tmp_path / name)
+                    for name, net in (("whole", net()), ("parts", net())))  # fmt: skip
+    whole.fit(3, verbose=False)
+    parts.fit(1, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed = load_run(tmp_path / "parts", Net, data)
+        resumed.fit(2, verbose=False)
     assert resumed.model.layer.weight.numpy().tobytes() == whole.model.layer.weight.numpy().tobytes()

@@ -26,7 +26,7 @@ from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
-from minidl.training.kept import put_numbers
+from minidl.training.kept import put_numbers, put_states
 from minidl.training.models import build_model, count_parameters
 from minidl.training.observer import Observer
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
@@ -246,6 +246,8 @@ def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
 
 def _trainer(run: LoadedRun) -> Trainer:
     checkpoint, folder = run.checkpoint, run.folder
+    with must_fit(folder / CHECKPOINT):
+        put_states(run.model, checkpoint.state["trainer"]["generators"])  # a Trainer asks whether they have a seed
     job = _trainers_job(run) if run.own else _job(run)
     with must_fit(folder / CHECKPOINT):
         restore_training(job, checkpoint)
