@@ -81,14 +81,16 @@ _SPLIT = "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]
 _GRADS = "each weight's .grad after backward()"
 OWN = "compose it from minidl.ops, or write it with tensor.record"
 
-ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and what to write here
+# What programs for PyTorch and others call, and what to write here. A network, an optimizer or a Trainer is asked for
+# those of MODELS only: for a forgotten self.dim, "t.ndim" would be no advice.
+TENSORS: dict[str, str] = {
     # methods of a Tensor
-    "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
+    "contiguous": "leave it out",
     "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",
     "t": "t.T", "mT": "t.transpose(-2, -1)", "detach_": "t = t.detach()", "is_leaf": "t.node is None",
     "is_cuda": "t.device == 'gpu'",
     "view_as": "t.view(other.shape)", "reshape_as": "t.reshape(other.shape)", "unbind": "list(t)", "flip": "t[::-1]",
-    "float": _DTYPE, "double": _DTYPE, "half": _DTYPE, "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE, "int": _DTYPE,
+    "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE, "int": _DTYPE,
     "bool": "t != 0",
     "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
     "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-t",
@@ -103,7 +105,6 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "median": "np.median(t.numpy()), for an even count the mean of the middle two, where PyTorch takes the smaller",
     "absolute": "ops.abs(t)", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
     "register_hook": "backward() fills the .grad of leaves; change it before the step",
-    "requires_grad_": "t.requires_grad = True, or to freeze a weight p.requires_grad = False",
     "retain_grad": "model.watched shows each layer's output; e = Tensor(np.zeros_like(t), requires_grad=True), added "
     "to t, has t's gradient in e.grad",
     "grad_fn": "t.node",
@@ -135,13 +136,13 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "Callback": "minidl.Observer", "set_seed": _SEEDED,
     "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
     "random_split": _SPLIT, "train_test_split": _SPLIT,
-    "manual_seed": _SEEDED, "save": "net.save(path)", "load": "net.load(path)",
+    "manual_seed": _SEEDED,
     "autograd": "backward() and the leaves' .grad, no second derivatives; write an operation of your own with "
     "minidl.tensor.record",
     "hessian": FIRST_ONLY,
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
-    "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
+    "l1_loss": _L1,
     "binary_cross_entropy": _BINARY,
     "silu": _SILU, "swish": _SILU, "amp": _ONE_PRECISION, "autocast": _ONE_PRECISION, "GradScaler": _ONE_PRECISION,
     "MNIST": "minidl.load_mnist()", "datasets": "minidl.load_mnist()",
@@ -156,7 +157,6 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "Value": "Tensor(2.0, requires_grad=True)", "Variable": "Tensor(array, requires_grad=True)",
     "Function": "write an operation of your own with minidl.tensor.record",
     "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
-    "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
     "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
     "to_categorical": f"labels stay whole numbers; {_ONE_HOT} are one-hot rows",
     "StandardScaler": "(x - x_train.mean(0)) / np.where(s > 0, s, 1), with s = x_train.std(0)",
@@ -193,7 +193,7 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "LazyLinear": "nn.Linear(in_features, out_features)", "LazyConv2d": "nn.Conv2d(in_channels, out_channels, 3)",
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
     "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",
-    "clip_grad_norm_": "max_norm= of an optimizer clips", "dist": "(a - b).norm()", "addmm": "a @ b + c",
+    "dist": "(a - b).norm()", "addmm": "a @ b + c",
     "GroupNorm": _GROUP_NORM, "group_norm": _GROUP_NORM, "InstanceNorm2d": _INSTANCE_NORM,
     "instance_norm": _INSTANCE_NORM, "RMSNorm": _RMS_NORM, "rms_norm": _RMS_NORM, "GLU": _GLU, "glu": _GLU,
     "SELU": _SELU, "selu": _SELU, "PixelShuffle": _SHUFFLE, "pixel_shuffle": _SHUFFLE, "Dropout2d": _CHANNELS_OUT,
@@ -206,8 +206,15 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "var_mean": "t.var(dim), t.mean(dim)", "narrow": "slices, t[a:b]", "new_tensor": "Tensor(...)",
     "gumbel_softmax": "((t + rng.gumbel(size=t.shape).astype(t.dtype)) / tau).softmax(-1)",
     "full_like": "Tensor(np.full_like(t, value))", "new_full": "Tensor(np.full(shape, value, np.float32))",
-    "clip_grad_value_": _CLIPPED,
+}  # fmt: skip
+
+MODELS: dict[str, str] = {
+    "cpu": ".to('cpu')", "cuda": ".to('gpu')", "device": 'Tensor(array, device="gpu") and net.to("gpu")',
+    "clone": _GRAPH, "copy": _GRAPH, "float": _DTYPE, "double": _DTYPE, "half": _DTYPE,
+    "save": "net.save(path)", "load": "net.load(path)",
+    "requires_grad_": "t.requires_grad = True, or to freeze a weight p.requires_grad = False",
     # optimizers
+    "clip_grad_norm_": "max_norm= of an optimizer clips", "clip_grad_value_": _CLIPPED,
     "swa_utils": _OWN_AVERAGE, "AveragedModel": _OWN_AVERAGE, "EMA": _OWN_AVERAGE,
     "CosineAnnealingWarmRestarts": _OF_STEP,
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
@@ -256,7 +263,9 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
     "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the values; minidl.batches loads",
     "Batches.dataset": "the arrays that you gave, whose number is len(labels)",
-    "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "Trainer.train": ".fit(epochs)",
+    "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
+    "history": "what trainer.fit(epochs) returns",
     "reset_parameters": "a new layer, net[0] = nn.Linear(...), before the optimizer is built",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",
@@ -276,3 +285,5 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "get_submodule": "dict(net.named_modules())[name]", "get_parameter": "dict(net.named_parameters())[name]",
     "DataParallel": "minidl computes on one device",
 }  # fmt: skip
+
+ELSEWHERE = TENSORS | MODELS

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl.arguments import BEYOND
-from minidl.elsewhere import ELSEWHERE, OWN
+from minidl.elsewhere import ELSEWHERE, MODELS, OWN
 
 
 class Named:
@@ -33,16 +33,19 @@ class Named:
             if hasattr(type(self), name):  # a user's own property, which failed on another missing name
                 return object.__getattribute__(self, name)
             known = [each for each in dir(type(self)) if each[0] != "_"] if type(self)._otherwise else ()
-            raise missing(type(self).__name__, name, type(self)._otherwise, known)
+            table = ELSEWHERE if type(self)._otherwise == OWN else MODELS
+            raise missing(type(self).__name__, name, type(self)._otherwise, known, table)
 
 
-def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError | ImportError:
+def missing(
+    where: str, name: str, otherwise: str = OWN, known: Iterable[str] = (), table: Mapping[str, str] = ELSEWHERE
+) -> AttributeError | ImportError:
     """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or the most
-    similar of the `known` names. To be raised in a __getattr__.
+    similar of the `known` names. table: whose advice it may be. To be raised in a __getattr__.
 
     For `from minidl.nn import GRU` it is an ImportError: the words of an AttributeError would not be shown there.
     """
-    said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean something else there
+    said = table.get(f"{where}.{name}") or table.get(name, "")  # some mean something else there
     if said or name.startswith("_"):
         remedy = said
     elif name.endswith("_") and otherwise:  # not scikit-learn's loss_curve_, of a Trainer

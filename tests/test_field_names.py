@@ -462,3 +462,19 @@ def test_logits_of_many_places_are_told_how_they_become_rows(shape: tuple[int, .
         rows, labels = eval(said, known)
     wanted = torch.nn.functional.cross_entropy(torch.from_numpy(z.numpy()), torch.as_tensor(y))
     assert ops.cross_entropy(rows, labels).item() == pytest.approx(wanted.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dim", "mT", "values", "repeat", "split", "embedding", "layers", "pad", "round"])
+def test_a_forgotten_attribute_is_not_taken_for_a_tensors(name: str) -> None:
+    """`self.dim = dim` left out of __init__: "t.ndim" would send its reader elsewhere."""
+
+    class Net(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * getattr(self, name)
+
+    for thing, kind in ((Net(), "Net"), (SGD(nn.Linear(2, 2, rng=0).parameters(), lr=0.1), "SGD")):
+        with pytest.raises(AttributeError) as told:
+            getattr(thing, name)
+        assert str(told.value) == f"{kind} has no '{name}'"
+    with pytest.raises(AttributeError, match=r"has no 'float': .*model.to\(dtype=...\)"):
+        Net().float()
