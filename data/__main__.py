@@ -115,7 +115,7 @@ def _report(out: Path, made: Collected) -> str:
 def _size(text: str) -> tuple[int, int]:
     sizes = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     if not sizes or not int(sizes[1]) or (sizes[2] and not int(sizes[2])):
-        raise argparse.ArgumentTypeError(f"give a number of pixels, as 28, or HEIGHTxWIDTH, as 20x16, not {text!r}")
+        raise argparse.ArgumentTypeError(f"give 1 to 9,999 pixels, as 28, or HEIGHTxWIDTH, as 20x16, not {text!r}")
     return int(sizes[1]), int(sizes[2] or sizes[1])
 
 

@@ -285,6 +285,7 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
     assert "a unique name" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
     for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
         assert "not" in fails(folder, out, *words, module=MODULE)
+    assert "give 1 to 9,999 pixels" in fails(folder, out, "--size", "20000", module=MODULE)
     assert "is the input folder" in fails(folder, folder / ".." / folder.name, module=MODULE)
     assert not out.exists()
     make(folder, out)
