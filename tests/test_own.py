@@ -300,9 +300,10 @@ def test_a_changed_file_is_refused(mine, tmp_path):
         ([run], "minidl.report"),
         (["--resume", run], "minidl.train"),
     ):
-        assert "which is gone: put that file back, or say where it is now with --model FILE.py:Net" in fails(
-            *args, module=module
-        )
+        assert (
+            "which is gone: put that file back, or say where it is now with --model FILE.py:Net (in Python, "
+            "load_run(folder, model=Net))"
+        ) in fails(*args, module=module)
     moved.write_text(MINE)
     told = command(run, digit, "--model", f"{moved}:Net", module="minidl.predict")
     assert (told.returncode, told.stderr) == (0, "")

@@ -141,6 +141,7 @@ def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):
     (recording,) = trace.read(page)
     assert recording["first"] == 6
     assert recording["frames"][0]["step"] > 5
+    assert re.search(r"replay: .*steps?, from step 6 on\): open it in a browser", output)
     assert any("Steps 1 to 5" in words for words in recording["left_out"])
     before = page.read_bytes()
     status, output = train("--resume", tmp_path / "run", log=tmp_path / "log2")  # finished: nothing to record

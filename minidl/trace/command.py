@@ -50,6 +50,7 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     except OSError as error:
         raise PageError(f"the replay page can't be written: {error}. The run itself is complete") from error
     steps = counted(len(recording["frames"]), "step")
+    steps += f", from step {recording['first']:,} on" if recording["first"] > 1 else ""  # its earlier page is gone
     print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps}): open it in a browser", flush=True)
 
 

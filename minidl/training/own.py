@@ -73,10 +73,11 @@ def _file_of(name: str) -> Path:
 def check_there(name: str, run: str, option: str = "model") -> None:
     """Raise UserError if the file of a run's model or optimizer is gone: it may have been moved."""
     path = _file_of(name)
+    python = f" (in Python, load_run(folder, model={short(name)}))" if option == "model" else ""
     if is_own(name) and not path.is_file():
         raise UserError(
             f"{run} was trained with {short(name)} from {path}, which is gone: put that file back, or say where it is "
-            f"now with --{option} FILE.py:{short(name)}"
+            f"now with --{option} FILE.py:{short(name)}{python}"
         )
 
 
