@@ -117,6 +117,16 @@ def test_python_s_own_or_and_not_would_choose_one_condition_silently(join):
         join(Plateau(patience=2), AfterEpochs(6))
 
 
+def test_a_condition_that_nobody_asked_is_not_true():
+    """A class, or a function that returns a condition, was met after the first step."""
+    for wrong in (Plateau, Gap):
+        with pytest.raises(TypeError, match=rf"is the class {wrong.__name__} itself: write {wrong.__name__}\("):
+            AfterSteps(3) | wrong
+    unasked = AfterSteps(3) | (lambda progress: Plateau(patience=2))
+    with pytest.raises(TypeError, match=r"in a function call them, condition\(progress\)"):
+        unasked(Progress(step=1))
+
+
 def test_joins_flatten_and_reason_names_what_is_met():
     a, b, c = AfterSteps(1), AfterEpochs(1), Gap(0.5)
     assert (a | b) | c == a | (b | c) == AnyOf((a, b, c))

@@ -65,7 +65,8 @@ class Condition(ABC):
         return AllOf((other, self))
 
     def __bool__(self) -> bool:
-        raise TypeError(f"{self} is neither true nor false yet: join conditions with | and &, not `or` and `and`")
+        joined = "join conditions with | and &, not `or` and `and`, and in a function call them, condition(progress)"
+        raise TypeError(f"{self} is neither true nor false by itself: {joined}")
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,8 @@ class AllOf(_Joined):
 
 def as_condition(test: Test) -> Condition:
     """A condition unchanged; any other function as a Function."""
+    if isinstance(test, type):  # calling it would make one, which is true at the first step
+        raise TypeError(f"the switch condition is the class {test.__name__} itself: write {test.__name__}(...)")
     if not callable(test):
         raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a string, parse_switch(text)")
     return test if isinstance(test, Condition) else Function(test)
