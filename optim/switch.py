@@ -49,9 +49,6 @@ class Condition(ABC):
         """The part of the condition that is met."""
         return str(self)
 
-    def __bool__(self) -> bool:
-        raise TypeError(f"'{self}' is asked of a progress: join conditions with & and |, not with `and` and `or`")
-
     def __or__(self, other: Test) -> Condition:
         return AnyOf((self, other))
 

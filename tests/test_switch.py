@@ -282,11 +282,3 @@ def test_error_shows_the_place(text, column, message):
     assert type(again) is SwitchError
     assert (str(again), again.text, again.at, again.position) == (str(caught.value), text, column - 1, column)
     assert second.endswith(again.reason)
-
-
-@pytest.mark.parametrize(
-    "join", [lambda a, b: a and b, lambda a, b: a or b, lambda a, b: not a, lambda a, b: (a | b) and a]
-)
-def test_words_that_would_keep_one_of_two_conditions_are_refused(join):
-    with pytest.raises(TypeError, match=r"join conditions with & and \|, not with `and` and `or`"):
-        join(AfterSteps(3), Plateau())
