@@ -6,7 +6,11 @@ Arguments are in arguments.py.
 
 from __future__ import annotations
 
-FIRST_ONLY = "there are no second derivatives: for a penalty on a gradient's norm see tutorials/pages/from-pytorch.md"
+FIRST_ONLY = "there are no second derivatives: for a loss on a gradient see tutorials/pages/from-pytorch.md"
+_FIRST = (
+    "loss.backward(), and then the .grad of each leaf, such as x.grad; zero_grad() clears what that leaves in the "
+    f"weights; {FIRST_ONLY}"
+)
 _DTYPE = "Tensor(t.numpy().astype(...)) changes the dtype, model.to(dtype=...) that of a whole model"
 _GRAPH = (
     "copy.deepcopy(net) copies a network, t.numpy().copy() the values of a Tensor; "
@@ -137,8 +141,7 @@ TENSORS: dict[str, str] = {
     "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
     "random_split": _SPLIT, "train_test_split": _SPLIT,
     "manual_seed": _SEEDED,
-    "autograd": "backward() and the leaves' .grad, no second derivatives; write an operation of your own with "
-    "minidl.tensor.record",
+    "autograd": f"{_FIRST}; minidl.tensor.record makes an operation of your own",
     "hessian": FIRST_ONLY,
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
@@ -151,8 +154,7 @@ TENSORS: dict[str, str] = {
     "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": _ONE_HOT,
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
-    "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
-    "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
+    "grad": _FIRST, "value_and_grad": _FIRST,
     "vmap": "operations take a whole batch, along the first axis", "jit": "leave it out: nothing is traced",
     "Value": "Tensor(2.0, requires_grad=True)", "Variable": "Tensor(array, requires_grad=True)",
     "Function": "write an operation of your own with minidl.tensor.record",
