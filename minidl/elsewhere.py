@@ -75,6 +75,7 @@ _FOCAL = "((1 - (-ls).exp()) ** 2 * ls).mean(), with ls = ops.cross_entropy(z, y
 _POISSON = "(x.exp() - t * x).mean()"
 _GAUSSIAN = "(0.5 * (t.log() + (a - b) ** 2 / t)).mean(), t the variance"
 _HINGE = "ops.where(y > 0, a, (1 - a).relu()).mean(), y of -1 and 1"
+_MULTI_MARGIN = "((1 + x - x[np.arange(n), y][:, None]).relu().sum(1) - 1).mean() / x.shape[1]"
 _SOFT_MARGIN = "ops.binary_cross_entropy_with_logits(x, (y + 1) / 2), y of -1 and 1"
 _WEIGHT_NORM = "w = g * v / v.norm(dim=1, keepdim=True), and ops.linear(x, w, b)"
 _RULE = "write it as a rule of your own: tutorials/pages/own-rule.md"
@@ -150,7 +151,7 @@ TENSORS: dict[str, str] = {
     "silu": _SILU, "swish": _SILU, "amp": _ONE_PRECISION, "autocast": _ONE_PRECISION, "GradScaler": _ONE_PRECISION,
     "MNIST": "minidl.load_mnist()", "datasets": "minidl.load_mnist()",
     "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
-    "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
+    "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.data.max(dim, keepdims=True)",
     "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": _ONE_HOT,
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
@@ -184,6 +185,9 @@ TENSORS: dict[str, str] = {
     "index_add": "np.eye(n, dtype=t.dtype)[index].T @ t", "repeat_interleave": "t[np.arange(len(t)).repeat(n)]",
     "scaled_dot_product_attention": _ATTENTION, "MultiheadAttention": f"with nn.Linear for q, k and v, {_ATTENTION}",
     "TransformerEncoderLayer": f"with nn.Linear for q, k and v, {_ATTENTION}", "margin_ranking_loss": _RANKING,
+    "TransformerEncoder": f"with nn.Linear for q, k and v, {_ATTENTION}",
+    "Transformer": f"with nn.Linear for q, k and v, {_ATTENTION}",
+    "MultiMarginLoss": _MULTI_MARGIN, "multi_margin_loss": _MULTI_MARGIN,
     "MarginRankingLoss": _RANKING, "triplet_margin_loss": _TRIPLET, "TripletMarginLoss": _TRIPLET,
     "PoissonNLLLoss": _POISSON, "poisson_nll_loss": _POISSON, "GaussianNLLLoss": _GAUSSIAN,
     "gaussian_nll_loss": _GAUSSIAN, "HingeEmbeddingLoss": _HINGE, "hinge_embedding_loss": _HINGE,

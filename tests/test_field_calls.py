@@ -263,7 +263,10 @@ def test_the_remedies_are_right() -> None:
         np.testing.assert_allclose(eval(remedy, names).numpy(), wanted.numpy(), rtol=1e-12)
     lse, m = minidl.elsewhere.ELSEWHERE["logsumexp"].split(", with m = ")
     names["m"] = eval(m, names)
-    np.testing.assert_allclose(eval(lse, names).numpy(), tz.logsumexp(1, keepdim=True).numpy(), rtol=1e-12)
+    logs = eval(lse, names | {"t": (t := Tensor(z, requires_grad=True))})
+    logs.sum().backward()
+    np.testing.assert_allclose(logs.numpy(), tz.logsumexp(1, keepdim=True).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(t.grad, tz.softmax(1).numpy(), rtol=1e-12)
     mean = minidl.elsewhere.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
     wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
     np.testing.assert_allclose(eval(mean, {"x": Tensor(images)}).numpy(), wanted, rtol=1e-12)
@@ -290,6 +293,7 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "gaussian_nll_loss": lambda t, F, v: F.gaussian_nll_loss(v["a"], v["b"], v["t"]),
     "hinge_embedding_loss": lambda t, F, v: F.hinge_embedding_loss(v["a"], v["signs"]),
     "soft_margin_loss": lambda t, F, v: F.soft_margin_loss(v["x"], v["signs"].detach()),
+    "multi_margin_loss": lambda t, F, v: F.multi_margin_loss(v["x"], t.tensor(INDEX % 3)),
     "softsign": lambda t, F, v: F.softsign(v["x"]), "cos": lambda t, F, v: t.cos(v["x"]),
     "outer": lambda t, F, v: t.outer(v["a"][0], v["b"][0]),
     "gather": lambda t, F, v: t.gather(v["t"], 1, t.tensor(COLUMNS)),
@@ -323,6 +327,8 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
     if "loss" in name and "y" not in names:
         names["y"] = arrays["signs"]
+    if name == "multi_margin_loss":
+        names |= {"y": INDEX % 3, "n": 5}
     if name in ("tril", "triu"):
         names["t"] = here["images"]
     if name in ("index_add", "scaled_dot_product_attention", "margin_ranking_loss", "lerp"):
