@@ -28,6 +28,23 @@ class TestPow:
         equal(b.grad, [0, 0, 12])
         equal(e.grad, [0, 0, 8 * np.log(2)])
 
+    def test_of_two_dtypes_the_result_has_the_wider_whatever_the_exponent(self) -> None:
+        for exponent in (0, 0.5, 1, 2, 3, 4):
+            x = leaf([1.5, 2], np.float32)
+            y = x ** Tensor(np.array(exponent, np.float64))
+            y.sum().backward()
+            assert (y.dtype, x.grad.dtype) == (np.float64, np.float32)
+            equal(y, np.array([1.5, 2]) ** exponent)
+
+    def test_a_number_as_exponent_gives_what_an_array_of_it_gives(self) -> None:
+        for exponent in (-2, -1, -0.5, 0, 0.5, 1, 2, 3, 4, INF, NAN):
+            x, same = leaf([-2, -0.0, 0, 0.3, 5, INF, NAN]), leaf([-2, -0.0, 0, 0.3, 5, INF, NAN])
+            y, wanted = x**exponent, same ** np.full(7, exponent, float)
+            y.sum().backward()
+            wanted.sum().backward()
+            equal(y, wanted.data, rtol=1e-14)
+            equal(x.grad, same.grad, rtol=1e-14)
+
     def test_an_infinite_base_and_an_infinite_gradient(self) -> None:
         x = leaf([INF, 0])
         (x**0).backward(np.array([1, INF]))

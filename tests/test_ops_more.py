@@ -91,6 +91,17 @@ def test_an_index_or_a_mask_may_change_afterwards():
     np.testing.assert_array_equal(p.grad, [11, 1, 10, 0])
 
 
+def test_stack_is_one_operation_and_names_itself():
+    parts = [Tensor(X, requires_grad=True) for _ in range(3)]
+    for dim in (0, 1, -1):
+        y = ops.stack(parts, dim)
+        assert [y.node.name, *(p.node for p in parts)] == ["stack", None, None, None]
+        assert all(parent is part for (parent, _), part in zip(y.node.edges, parts, strict=True))
+        np.testing.assert_array_equal(y.numpy(), np.stack([X] * 3, dim))
+    with pytest.raises(ValueError, match="stack: dim 9 is out of range for"):
+        ops.stack(parts, 9)
+
+
 def test_argmax():
     for dim, keepdim in ((None, False), (1, False), (-1, True), (None, True)):
         np.testing.assert_array_equal(Tensor(X).argmax(dim, keepdim), X.argmax(dim, keepdims=keepdim))

@@ -101,6 +101,8 @@ def pow(a: Any, b: Any) -> Tensor:
     xp, y = xp_of(a.data), _power(a.data, b.data)
 
     def vjp_a(g: Array) -> Array:
+        if isinstance(b.data, np.ndarray) and b.ndim == 0 and b.data != 0:  # as below, without passes over all of a
+            return g * b.data * _power(a.data, b.data - 1)
         power = _power(a.data, xp.where(b.data == 0, 1, b.data - 1))  # x**0 must not need x**-1, undefined at 0
         return xp.where(b.data == 0, 0, g * b.data * power)
 
@@ -111,9 +113,11 @@ def pow(a: Any, b: Any) -> Tensor:
     return record("pow", y, (a, vjp_a, a, b), (b, vjp_b, a, b))
 
 
-def _power(a: Array, b: Array) -> Array:
-    """a ** b. On the CPU a cube is two products: NumPy's power, fast for squares and roots only, takes 40x as long."""
-    return a * a * a if isinstance(b, np.ndarray) and b.ndim == 0 and b == 3 else a**b
+def _power(a: Array, b: Any) -> Array:
+    """a ** b. NumPy is fast for a square, a root and a reciprocal if b is a Python number; for a cube it never is."""
+    if isinstance(b, (np.ndarray, np.generic)) and b.ndim == 0 and b.dtype == a.dtype:
+        b = b.item()
+    return a * a * a if isinstance(b, float) and b == 3 else a**b
 
 
 def exp(x: Any) -> Tensor:
