@@ -88,7 +88,7 @@ class Module(Named):
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 
     def __call__(self: Forward[Out], *inputs: Any, **named: Any) -> Out:
-        """Call forward. Arrays of floats or bytes are passed as Tensors, anything else unchanged."""
+        """Call forward. Arrays of floats, and images of bytes, are passed as Tensors, anything else unchanged."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
         vars(self)["_results"] = vars(self).get("_results") or set()
@@ -307,18 +307,19 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Arrays of floats and bytes as Tensors. Other integers may be labels or indices, and stay as they are."""
+    """Arrays of floats, and of bytes that may be images, as Tensors. Labels and indices stay as they are."""
 
     def numbers(x: Any) -> bool:
         dtype = getattr(x, "dtype", None)
-        return not isinstance(x, (Tensor, np.generic)) and (getattr(dtype, "kind", "") == "f" or dtype == np.uint8)
+        images = dtype == np.uint8 and x.ndim > 1  # bytes in a row are labels
+        return not isinstance(x, (Tensor, np.generic)) and (images or getattr(dtype, "kind", "") == "f")
 
     return tuple([_tensor(x) if numbers(x) else x for x in given])
 
 
 def _tensor(x: Any) -> Tensor:
     """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
-    if x.dtype == np.uint8 and x.ndim > 1 and x.size and x.max() > BRIGHT:
+    if x.dtype == np.uint8 and x.size and x.max() > BRIGHT:
         tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / np.float32(255))")
     return Tensor(x)
 

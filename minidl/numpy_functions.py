@@ -23,6 +23,7 @@ from minidl.telling import tell
 NAMES = {
     np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.power: "pow", np.matmul: "matmul"
 }  # fmt: skip # NumPy's functions behind the operators: `array * tensor` calls np.multiply
+STEPS = ("around", "ceil", "fix", "floor", "rint", "round", "sign", "trunc")  # their gradient is 0: none is lost
 
 
 class NumPyFunctions:
@@ -54,7 +55,7 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
     result = function(*_values(args, learning), **_values(kwargs, learning))
     parts = result if isinstance(result, (tuple, list)) else [result]
     floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
-    if learning and floats and is_recording() and not name.endswith("_like"):
+    if learning and floats and is_recording() and not name.endswith("_like") and name not in STEPS:
         remedy = ELSEWHERE.get(name, "np.")  # for np.median there is none with a gradient
         other = "what minidl.ops has" if remedy.startswith("np.") else remedy
         ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other

@@ -51,5 +51,6 @@ def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
     if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
         raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
     if isinstance(dim, (Tensor, np.ndarray)):
-        raise TypeError(f"{op}: dim must be one or several axes, got an array; for two arrays ops.maximum(a, b)")
+        two = f"; for two arrays ops.{op}imum(a, b)" if op in ("max", "min") else ""
+        raise TypeError(f"{op}: dim must be one or several axes, got an array{two}")
     return axes(op, dim, ndim)

@@ -444,6 +444,24 @@ def test_two_threads_may_be_in_one_seed(decorated: bool) -> None:
 # ---- bytes ----
 
 
+def test_labels_of_bytes_reach_a_module_as_they_are() -> None:
+    """As an IDX file has them: for a loss that is a module, or a network that is given its class."""
+
+    class Conditional(nn.Module):
+        def __init__(self) -> None:
+            self.table, self.last = nn.Parameter(np.ones((3, 2), np.float32)), nn.Linear(6, 3, rng=0)
+
+        def forward(self, x: Tensor, labels: Any) -> Tensor:
+            return self.last(ops.cat([x, self.table[labels]], 1))
+
+    labels, logits = Y.astype(np.uint8), network()(X)
+    assert nn.CrossEntropyLoss()(logits, labels).item() == ops.cross_entropy(logits, Y).item()
+    net = Conditional()
+    np.testing.assert_array_equal(net(X, labels).data, net(X, Y).data)
+    one = (X[0] > 0.5).astype(np.uint8)  # an example of bytes
+    np.testing.assert_array_equal(network()(one).data, network()(one.astype(np.float32)).data)
+
+
 def test_bytes_that_nothing_scales_are_told() -> None:
     """PyTorch refuses them; here they were taken for numbers up to 255."""
     pixels = (X * 255).astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,23 @@ def test_kerass_calls_are_named() -> None:
 def test_numpys_functions_say_what_keeps_the_gradient(call: Any, words: str) -> None:
     with pytest.warns(UserWarning, match=rf"gives only the values: {words} keeps the gradient"):
         call(Tensor(X[:4], requires_grad=True))
+
+
+@pytest.mark.parametrize("name", ["around", "ceil", "fix", "floor", "rint", "round", "sign", "trunc"])
+def test_numpys_steps_lose_no_gradient(name: str) -> None:
+    """As in predictions, np.round(p): PyTorch's round has the gradient 0 too."""
+    p = Tensor(X, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(getattr(np, name)(p), getattr(np, name)(X))
+
+
+def test_the_larger_and_the_smaller_of_two_arrays_are_named() -> None:
+    for op, words in (("max", "ops.maximum"), ("min", "ops.minimum")):
+        with pytest.raises(TypeError, match=rf"^{op}: dim must be .*; for two arrays {words}\(a, b\)$"):
+            getattr(ops, op)(Tensor(X), Tensor(X))
+    with pytest.raises(TypeError, match=r"^sum: dim must be one or several axes, got an array$"):
+        ops.sum(Tensor(X), X)
 
 
 # ---- PyTorch's arguments ----
