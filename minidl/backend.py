@@ -23,8 +23,8 @@ from minidl.refuse import refuse
 from minidl.telling import block
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
-Kernels: TypeAlias = "dict[str, Callable[..., Any]]"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Kernels: TypeAlias = dict[str, Callable[..., Any]]
 
 
 class DeviceError(RuntimeError):

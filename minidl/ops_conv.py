@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from minidl.backend import Array, accelerated, same_bits, xp_of
 from minidl.tensor import Reading, Tensor, alike, as_tensor, record, total
 
-Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
-Pair: TypeAlias = "tuple[int, int]"
+Size: TypeAlias = int | tuple[int, int]  # one number for both axes, or (height, width)
+Pair: TypeAlias = tuple[int, int]
 
 
 @same_bits

@@ -23,7 +23,7 @@ from minidl.refuse import refuse, refuse_for_tensor
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
 Reading: TypeAlias = "Edge | tuple[Tensor, Vjp, Tensor] | tuple[Tensor, Vjp, Tensor, Tensor]"  # + what it reads
-Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
+Dims: TypeAlias = int | Sequence[int] | None  # an axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 WIDER = {"e": np.float32, "f": np.float64}  # sums of these kinds are accumulated in a wider dtype
 

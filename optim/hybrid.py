@@ -26,7 +26,7 @@ from minidl.optim.switch import Condition, Test, as_condition
 from minidl.optim.switch_state import sum_of_conditions
 from minidl.optim.verdict import verdict_of
 
-LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
+LrAfter: TypeAlias = float | str | Callable[[Progress], float] | None
 
 
 class Hybrid(Optimizer):

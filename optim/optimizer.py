@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from minidl.optim.rule import Rule
 
 Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> learning rate
-Rate: TypeAlias = "float | Schedule"
-State: TypeAlias = "dict[str, Any]"  # {"vectors": {name: NumPy array}, "scalars": {name: anything JSON can hold}}
+Rate: TypeAlias = float | Schedule
+State: TypeAlias = dict[str, Any]  # {"vectors": {name: NumPy array}, "scalars": {name: anything JSON can hold}}
 
 
 class SwitchEvent(NamedTuple):

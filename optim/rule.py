@@ -38,7 +38,7 @@ from minidl.optim.groups import Group, ParamsOrGroups, count_steps, parts, read_
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
 
-Params: TypeAlias = "ParamsOrGroups | None"
+Params: TypeAlias = ParamsOrGroups | None
 
 
 class Clipping(TypedDict, total=False):

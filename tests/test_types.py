@@ -3,10 +3,17 @@
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
+from minidl.backend import Array
+from minidl.ops_conv import Size
+from minidl.optim import Schedule
+from minidl.optim.optimizer import Rate
+from minidl.optim.rule import Params
+from minidl.tensor import Dims
 from tests.test_readme import README, code
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +169,12 @@ def best(folder: str, images: NDArray[np.uint8]) -> list[int]:
     assert_type(run.trainer, Trainer)
     return [int(k) for k in run.predict(images).argmax(1) + predict(run.model, images).argmax(1)]
 """
+
+
+@pytest.mark.parametrize("kind", [Array, Dims, Params, Rate, Schedule, Size])
+def test_a_name_of_a_type_may_be_joined_with_none(kind):
+    """As in `def rule(self, g: Array, v: Array | None = None)`, which Python evaluates in a user's file."""
+    assert type(None) in typing.get_args(kind | None)
 
 
 @pytest.mark.extra("mypy")
