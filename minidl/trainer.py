@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
 from minidl.training.kept import numbers, put_numbers, put_states, states
 from minidl.training.observer import Observer, Step, after_epoch, after_step
-from minidl.training.slips import check_settings, tell_resting, tell_slips
+from minidl.training.slips import MOVED_ON, check_settings, tell_resting, tell_slips
 
 
 class StepLosses(NamedTuple):
@@ -182,12 +182,12 @@ class Trainer(Named):
                 for step in self._steps(observers):
                     wishes = [after_step(observer, step) for observer in observers]
                     if any(wishes):
-                        return self.progress.metrics
+                        return self.metrics
                 record = self.finish_epoch(validate)
                 wishes = [after_epoch(observer, record) for observer in observers]
                 if any(wishes):
                     break
-        return self.progress.metrics
+        return self.metrics
 
     def steps(self) -> Iterator[int]:
         """Take the remaining steps of this epoch one at a time; yields the number of each step after taking it."""
@@ -201,11 +201,14 @@ class Trainer(Named):
 
     def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
         p, train, dtype = self.progress, self.splits.train, dtype_of(self.model)
+        epoch, begun = p.epoch, p.batch
         self.model.train()  # a user's own train() may return None
         training = self.model.training
         rng = np.random.default_rng([self.seed, 1, p.epoch])
         start = time.perf_counter()
-        for x, labels in batches(train.images, train.labels, self.batch_size, rng, p.batch, dtype):
+        for n, (x, labels) in enumerate(batches(train.images, train.labels, self.batch_size, rng, begun, dtype), begun):
+            if self.progress is not p or (p.epoch, p.batch) != (epoch, n):
+                raise RuntimeError(MOVED_ON)
             if training and not self.model.training:
                 training = tell_resting(p.step)
             step = Step(p.step + 1, x, labels)
@@ -266,6 +269,8 @@ class Trainer(Named):
     def finish_epoch(self, validate: bool = True) -> dict[str, Any]:
         """Evaluate on the validation split (unless validate=False), report it to the optimizer, return the record."""
         p, start = self.progress, time.perf_counter()
+        if not p.batch:
+            raise RuntimeError("finish_epoch: no step of this epoch has been taken: steps() takes them")
         val_loss, val_accuracy = self._validation() if validate and len(self.splits.val) else (None, None)
         metrics = {
             "train_loss": self.train_loss,
@@ -287,8 +292,7 @@ class Trainer(Named):
             loss, accuracy = measure(self.model, val)
         if not math.isfinite(loss):
             x, _ = next(batches(val.images, val.labels, 500, dtype=dtype_of(self.model)))
-            what = f"the validation loss is {loss}"
-            raise diverged(self.progress.step, what, self.optimizer.lr, self.model, x)
+            raise diverged(self.progress.step, f"the validation loss is {loss}", self.optimizer.lr, self.model, x)
         return loss, accuracy
 
     # ---- losses -------------------------------------------------------------------------------------------------
@@ -328,11 +332,8 @@ class Trainer(Named):
         self._read()
         now = numbers(self.model)
         changed = {name: now[name] for name in now if name not in self._built or now[name] != self._built[name]}
-        return {
-            **asdict(self.progress),
-            "generators": states(self.model),
-            **({"numbers": changed} if changed else {}),
-        }
+        found = {**vars(replace(self.progress)), "generators": states(self.model)}
+        return found | ({"numbers": changed} if changed else {})
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to what `state()` returned."""

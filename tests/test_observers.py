@@ -67,7 +67,7 @@ def test_all_observers_are_told_everything_in_order(data):
     metrics = trainer.train_to(2, [first, second, *shared])
     assert first.notes == second.notes == [*epoch(1, range(1, 4)), *epoch(2, range(4, 7)), ("closed",)]
     assert notes == [note for note in first.notes for _ in range(2)]
-    assert metrics is trainer.progress.metrics
+    assert metrics == trainer.progress.metrics
     assert len(metrics) == 2
 
 
@@ -228,6 +228,55 @@ def test_a_record_is_the_runs_own(data, tmp_path):
     assert notes.notes[-2] == ("epoch", 1)
     trainer.save(tmp_path / "run")
     assert load_run(tmp_path / "run", data=str(data)).metrics == trainer.metrics
+
+
+def test_what_a_program_adds_to_the_records_it_was_given_is_its_own(data, tmp_path):
+    """history[-1]["test_accuracy"] = ... made a checkpoint that nobody could read again."""
+    trainer = trainer_of(data)
+    history, records, state = trainer.fit(1, verbose=False), trainer.train_to(2), trainer.state()
+    list(trainer.steps())
+    given = [history[0], records[1], trainer.metrics[1], trainer.finish_epoch()]
+    for record in given:
+        record.update(f1=np.float32(0.5), train_loss=99.0)
+    run = load_run(trainer.save(tmp_path / "run"), data=str(data))
+    run.metrics[0]["f1"] = 0.5
+    for _ in range(2):
+        assert [set(record) for record in run.metrics] == [set(history[0]) - {"f1"}] * 3
+        assert all(record["train_loss"] < 99 for record in run.metrics)
+        run.trainer  # noqa: B018 (the run now shows its records)
+    for _ in range(2):  # a state, too, is as it was
+        trainer.load_state(state)
+        assert [record["epoch"] for record in trainer.metrics] == [1, 2]
+        trainer.train_to(3)
+
+
+def test_a_trainer_that_was_moved_on_between_two_steps_says_so(data):
+    """The rest of an epoch in an older order trained on some examples twice, and the counts looked right."""
+    straight, trainer = trainer_of(data), trainer_of(data)
+    straight.train_to(2)
+    older = trainer.steps()
+    next(older)
+    next(trainer.steps())
+    with pytest.raises(RuntimeError, match=r"moved on between two steps.*a new steps\(\)"):
+        next(older)
+    trainer.fit(1, verbose=False)
+    with pytest.raises(RuntimeError, match="no step of this epoch"):
+        trainer.finish_epoch()
+    older = trainer.steps()
+    next(older)
+    trainer.load_state(trainer.state())
+    with pytest.raises(RuntimeError, match="moved on"):
+        next(older)
+    trainer.train_to(2)
+    assert trainer.optimizer.flat.w.tobytes() == straight.optimizer.flat.w.tobytes()
+    for what in (lambda: trainer.train_to(4), lambda: next(trainer.steps()), lambda: trainer.finish_epoch()):
+
+        class Moves(Observer):
+            def after_step(self, step: Step, what: Any = what) -> None:
+                what()
+
+        with pytest.raises(RuntimeError, match=r"moved on|no step of this epoch"):
+            trainer.fit(1, Moves(), verbose=False)
 
 
 def test_another_thread_saves_no_half_step(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
@@ -11,10 +12,13 @@ from minidl.telling import counted
 
 class History(Named, list[dict[str, Any]]):
     """A list of dictionaries, one for each epoch: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr,
-    phase, seconds. Printed, it shows the results of the last one."""
+    phase, seconds. Printed, it shows the results of the last one. The dictionaries are copies: add to them freely."""
 
     __slots__ = ()
     _otherwise = "history['val_loss'] lists a quantity after each epoch, to plot for example"
+
+    def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
+        super().__init__(map(dict, records))
 
     def __repr__(self) -> str:
         if not self:
@@ -64,6 +68,9 @@ class Position:
     seconds: float = 0.0  # with evaluation
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
 
+    def __post_init__(self) -> None:
+        self.metrics = [dict(record) for record in self.metrics]  # its own: a program may change those that it has
+
     def count_step(self, examples: int, seconds: float) -> None:
         """Count a finished step."""
         self.batch, self.step, self.samples = self.batch + 1, self.step + 1, self.samples + examples
@@ -72,4 +79,4 @@ class Position:
     def count_epoch(self, record: dict[str, Any]) -> None:
         """Count a finished epoch, with its record."""
         self.epoch, self.batch, self.loss_sum, self.correct, self.seen = self.epoch + 1, 0, 0.0, 0, 0
-        self.metrics.append(record)
+        self.metrics.append(dict(record))

@@ -24,6 +24,10 @@ from minidl.telling import tell
 from minidl.tensor import Tensor
 
 LOOK = 1000  # number of images checked, spread over all of them
+MOVED_ON = (
+    "this Trainer was moved on between two steps, by another fit, steps() or finish_epoch(), and would see some of the "
+    "epoch's examples twice and others never: take the next steps from a new steps(), and in an observer none"
+)
 
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
