@@ -28,8 +28,10 @@ from minidl.data.splits import Examples
 from minidl.evaluation import predict
 from minidl.optim import (
     SGD,
+    SWATS,
     Adam,
     AfterEpochs,
+    AllOf,
     Crossing,
     ExponentialLR,
     Formula,
@@ -43,6 +45,7 @@ from minidl.optim import (
     parse_schedule,
     schedule,
 )  # fmt: skip
+from minidl.program.describe import RULES, describe_optimizer, make_optimizer
 from minidl.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -930,6 +933,42 @@ def test_10_what_can_be_made_again_is_not_asked_for(tmp_path: Path) -> None:
     straight.fit(4, verbose=False)
     assert same(found.model, straight.model)
     assert found.trainer.optimizer.switch_event == straight.optimizer.switch_event is not None
+
+
+@pytest.mark.parametrize("switch", [None, AfterEpochs(2), AfterEpochs(1) & (lambda p: p.step >= 6)])
+def test_10_swats_goes_on_with_its_tolerance(tmp_path: Path, switch: Any) -> None:
+    """Loaded in its Adam phase, it had the default one, which is almost never met, and never switched."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0))
+    swats = SWATS(model.parameters(), switch_rtol=0.5, switch_eps=1e-7)
+    swats.switch = switch or swats.switch
+    twin = copy.deepcopy((model, swats))
+    straight = trainer(model=twin[0], optimizer=twin[1])
+    straight.fit(4, verbose=False)
+    one = trainer(model=model, optimizer=swats, folder=tmp_path / "run")
+    next(one.steps())
+    one.save()
+    if isinstance(switch, AllOf):
+        with pytest.raises(ValueError, match=r"the switch's condition.*is a function of your own.*optimizer=lambda"):
+            load_run(tmp_path / "run").fit(4)
+        return
+    found = load_run(tmp_path / "run")
+    assert found.trainer.optimizer.phase == "adam"
+    found.fit(4, verbose=False)
+    assert found.trainer.optimizer.switch_event == straight.optimizer.switch_event is not None
+    assert same(found.model, straight.model)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_10_each_argument_of_a_rule_is_in_its_description(name: str) -> None:
+    kind, other = RULES[name], {"betas": (0.7, 0.8), "nesterov": True, "amsgrad": True, "steps_per_epoch": 7}
+    names = [p for p in inspect.signature(kind).parameters if p not in ("params", "common")]
+    more = {"max_norm": 3.0, **({"weight_decay": 0.03} if "weight_decay" not in names else {})}
+    rule = kind(None, **{each: other.get(each, 0.011 + i / 997) for i, each in enumerate(names)}, **more)
+    again = make_optimizer(json.loads(json.dumps(describe_optimizer(rule))), None)
+    assert repr(again) == repr(rule)
+    assert {key: str(value) for key, value in vars(again).items()} == {
+        key: str(value) for key, value in vars(rule).items()
+    }
 
 
 def test_10_own_rules_conditions_and_arrays_are_asked_for(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def describe_optimizer(optimizer: Optimizer) -> Described:
     if optimizer.decay_scale not in (0, 1):  # a switch has multiplied the decay by it; after 0 the decay is 0
         given["decay_scale"] = optimizer.decay_scale
     given["lr"] = _describe_rate(optimizer.lr_or_schedule)
+    if isinstance(optimizer, optim.SWATS):
+        given["switch"] = _describe_switch(optimizer.switch)
     return {"rule": kind.__name__, **{name: _plain(value) for name, value in given.items()}}
 
 
@@ -175,8 +177,11 @@ def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Opt
     if name not in RULES:
         raise ValueError(f"there is no rule {name!r}")
     given["lr"], scale = _make_rate(given["lr"]), above("decay_scale", given.pop("decay_scale", 1.0), 0)
+    switch = given.pop("switch", None)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     made: Rule = RULES[name](params, **arguments)  # type: ignore[arg-type]
+    if isinstance(made, optim.SWATS) and switch is not None:
+        made.switch = parse_switch(switch)
     made.decay_scale = scale  # the decay is scaled already: loading the state, which comes next, must not do it again
     return made
 
