@@ -273,10 +273,10 @@ def stack(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
     if len({p.shape for p in parts}) > 1:
         raise ValueError(f"stack: shapes {[p.shape for p in parts]} must be the same")
     (at,) = axes("stack", dim, parts[0].ndim + 1)
-    before = (slice(None),) * at
 
     def layer(i: int) -> Edge:
-        return parts[i], lambda g: g[(*before, i)]
+        index = (*(slice(None),) * at, i)
+        return parts[i], lambda g: g[index]
 
     return record("stack", xp_of(parts[0].data).stack([p.data for p in parts], at), *map(layer, range(len(parts))))
 

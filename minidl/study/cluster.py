@@ -18,7 +18,7 @@ def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
     """
     try:
         from distributed import Client
-        from distributed.comm import get_address_host_port
+        from distributed.comm.addressing import get_address_host_port
     except ImportError as error:
         raise ValueError(f'--cluster needs Dask ({error}): pip install "minidl[cluster]"') from error
     try:  # before a Client, which would wait and print a traceback of its own
