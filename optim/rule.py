@@ -71,8 +71,7 @@ class Rule(Optimizer):
     name: ClassVar[str]
     vectors: tuple[str, ...] = ()  # attributes that hold the rule's state, each (n,), zero at first
     p: Array | None = None
-    _keeps_step = False
-    _taken = False  # by a Hybrid
+    _keeps_step = _taken = False  # taken by a Hybrid
 
     def __init_subclass__(cls, **more: Any) -> None:
         """A custom formula takes precedence over the `rule` that its class inherits."""

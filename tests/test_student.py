@@ -940,7 +940,7 @@ def test_10_swats_goes_on_with_its_tolerance(tmp_path: Path, switch: Any) -> Non
     """Loaded in its Adam phase, it had the default one, which is almost never met, and never switched."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0))
     swats = SWATS(model.parameters(), switch_rtol=0.5, switch_eps=1e-7)
-    swats.switch = switch or swats.switch
+    swats.switch = swats.switch if switch is None else switch
     twin = copy.deepcopy((model, swats))
     straight = trainer(model=twin[0], optimizer=twin[1])
     straight.fit(4, verbose=False)
