@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 
 from minidl.backend import to_numpy
+from minidl.optim.checks import pythons
 
 
 def is_own_rule(rule: type) -> bool:
@@ -82,6 +83,27 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
             raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
 
 
+OPTIONS = ("momentum", "nesterov", "betas", "alpha", "eps", "lr_decay", "weight_decay", "max_norm")
+
+
+def options_of(rule: Any) -> dict[str, Any]:
+    """The options that may be set while a rule is in use, without a decay that a switch has scaled. Of a custom rule,
+    the two that every rule has: `numbers_of` has its own."""
+    names = set(OPTIONS[-2:] if is_own_rule(type(rule)) else OPTIONS) & vars(rule).keys()
+    return {name: _plain(vars(rule)[name]) for name in names if name != "weight_decay" or rule.decay_scale == 1.0}
+
+
+def put_options(rule: Any, options: Mapping[str, Any]) -> None:
+    """Set what `options_of` returned, perhaps as JSON has kept it."""
+    vars(rule).update({name: _plain(value) for name, value in options.items()})
+
+
+def _plain(value: Any) -> Any:
+    """A number, or a tuple of them, as Python's."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(pythons, value)) if isinstance(value, (list, tuple)) else value
+
+
 class Built(NamedTuple):
     """What a custom rule keeps in self before its first step."""
 
@@ -101,7 +123,7 @@ def _kept(rule: Any) -> dict[str, Any]:
     """What a custom rule keeps in self besides its vectors and what every rule has there."""
     if not is_own_rule(type(rule)):
         return {}
-    skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_taken", "_built"}
+    skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_taken", "_built", "_given"}
     return {name: value for name, value in vars(rule).items() if name not in skip}
 
 

@@ -27,7 +27,9 @@ from minidl.optim.custom import (
     check_rule,
     is_own_rule,
     numbers_of,
+    options_of,
     put_numbers,
+    put_options,
     tell_what_is_lost,
     unready,
 )
@@ -98,6 +100,7 @@ class Rule(Optimizer):
         self.lr_factor = 1.0  # factor on every rate, from outside: a PyTorch scheduler's
         self.decay_scale = 1.0  # factor on every weight decay, set by Hybrid at the switch
         self._built = Built({}, {})  # what a custom rule keeps in self before the first step
+        self._given = options_of(self)
         self.groups: Sequence[Group] = ()  # none: one learning rate and one weight decay for all
         self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
         self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
@@ -317,11 +320,13 @@ class Rule(Optimizer):
         }
 
     def _seldom(self) -> dict[str, Any]:
-        """What most runs never have: parameters that have rested, a decay changed by a switch, and values that a custom
-        rule has changed in self."""
+        """What most runs never have: parameters that have rested, a decay changed by a switch, options set by hand, and
+        values that a custom rule has changed in self."""
         numbers = numbers_of(self) if self.t else {}
         own = {name: value for name, value in numbers.items() if self._built.numbers.get(name, vars) != value}
+        options = {name: value for name, value in options_of(self).items() if value != self._given.get(name, value)}
         seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
+        seldom["options"] = options or None
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -335,8 +340,9 @@ class Rule(Optimizer):
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         self.rate = 0.0  # until the next step
-        if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0
-            self.scale_decay(decay_scale / self.decay_scale)
+        put_options(self, self._given | scalars.get("options", {}))
+        self.decay_scale = 1.0
+        self.scale_decay(scalars.get("decay_scale", 1.0))
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]
 

@@ -245,6 +245,34 @@ def test_what_an_own_rule_keeps_that_is_not_saved_is_told(make, says, recwarn):
     assert says is None or re.search(says, told[0])
 
 
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda p: SGD(p, 0.1, 0.9), {"momentum": np.float32(0.5), "weight_decay": 0.1, "max_norm": 1.0}),
+        (lambda p: SGD(p, 0.1, 0.9, max_norm=0.1), {"max_norm": None, "nesterov": True}),
+        (lambda p: Adam(p), {"betas": np.array([0.5, 0.9]), "eps": 0.1}),
+        (lambda p: Remembers(p), {"weight_decay": 0.1}),
+    ],
+)
+def test_options_set_by_hand_are_saved(make, options):
+    params, again = parameters(), parameters()
+    optimizer, resumed = make(params), make(again)
+    start = through_json(optimizer.state_dict())
+    for k in range(1, 11):
+        if k == 6:
+            for name, value in options.items():
+                setattr(optimizer, name, value)
+            saved = through_json(optimizer.state_dict())
+            resumed.flat.w[...] = optimizer.flat.w
+            resumed.load_state_dict(saved)
+        for each, mine in ((optimizer, params), (resumed, again))[: 1 if k < 6 else 2]:
+            feed(mine, noisy_bowl(k, values(mine).tolist()))
+            each.step()
+    np.testing.assert_array_equal(values(again), values(params))
+    resumed.load_state_dict(start)
+    assert repr(resumed) == repr(make(parameters())), "the options are those of the state"
+
+
 def test_assigned_rate_is_saved():
     optimizer = SGD(parameters(), lr=cosine(0.1, 60))
     optimizer.lr = 0.3
