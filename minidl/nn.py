@@ -18,7 +18,7 @@ from minidl.init import check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
 from minidl.nn_more import GELU, BCEWithLogitsLoss, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
-from minidl.refuse import missing
+from minidl.refuse import missing, refuse_input
 from minidl.rng import CounterRng, Rng
 from minidl.tensor import Tensor
 
@@ -241,6 +241,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *more: Any, rng: Rng = None, **other: Any) -> None:
         super().__init__(*more, **other)
+        refuse_input("Dropout", p)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
         self.p, self.rng = p, CounterRng(rng)
@@ -256,6 +257,7 @@ class Flatten(Module):
     """(N, C, H, W) -> (N, C*H*W): merges the axes from `start_dim` to `end_dim`, see ops.flatten."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        refuse_input("Flatten", start_dim)
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Tensor) -> Tensor:

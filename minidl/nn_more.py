@@ -7,6 +7,7 @@ from typing import Any
 from minidl import ops
 from minidl.module import Module
 from minidl.ops_more import check_approximate
+from minidl.refuse import refuse_input
 from minidl.tensor import Tensor
 
 
@@ -15,6 +16,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, *more: Any, **other: Any) -> None:
         super().__init__(*more, **other)
+        refuse_input("LeakyReLU", negative_slope)
         self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,6 +30,7 @@ class GELU(Module):
     """x Phi(x), in the shape of x; approximate="tanh" is faster and needs no SciPy (see ops.gelu)."""
 
     def __init__(self, approximate: str = "none") -> None:
+        refuse_input("GELU", approximate)
         self.approximate = approximate
         check_approximate(approximate)
 
@@ -43,6 +46,7 @@ class Softmax(Module):
 
     def __init__(self, dim: int = -1, **other: Any) -> None:
         super().__init__(**other)
+        refuse_input("Softmax", dim)
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,8 +66,8 @@ class CrossEntropyLoss(Module):
     label_smoothing  in [0, 1], see there
     """
 
-    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
-        super().__init__(**other)
+    def __init__(self, *more: Any, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
+        super().__init__(*more, **other)
         self.reduction, self.label_smoothing = reduction, label_smoothing
 
     def forward(self, logits: Any, labels: Any) -> Tensor:
@@ -79,8 +83,8 @@ class MSELoss(Module):
     reduction  "mean", "sum", or "none" for the squared error of each element
     """
 
-    def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
-        super().__init__(**other)
+    def __init__(self, *more: Any, reduction: str = "mean", **other: Any) -> None:
+        super().__init__(*more, **other)
         self.reduction = reduction
 
     def forward(self, prediction: Any, target: Any) -> Tensor:

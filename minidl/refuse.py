@@ -79,15 +79,21 @@ def _near(name: str, known: Iterable[str]) -> str:
 def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) -> None:
     """Raise TypeError for the first of these arguments of `name` that would have an effect, and for `more`, positional
     ones."""
-    if more and hasattr(more[0], "shape"):
-        raise TypeError(f"{name}: a layer is created first, and then called on its input: nn.{name}()(x)")
     if more:
+        refuse_input(name, more[0])
         raise TypeError(f"{name}: {more[0]!r} is one positional argument too many; pass others by name, bias=False, "
                         "and leave out PyTorch's inplace=True")  # fmt: skip
     for argument, value in arguments.items():
         default, remedy = BEYOND.get(f"{name}.{argument}") or BEYOND.get(argument, (NotImplemented, ""))
         if not any(_is(value, same) for same in (default, (default, default))):
             raise TypeError(f"{name} has no argument '{argument}'" + (f": {remedy}" if remedy else ""))
+
+
+def refuse_input(name: str, argument: Any) -> None:
+    """Raise TypeError for an input in place of a layer's first argument, as in nn.Flatten(x)."""
+    if getattr(argument, "shape", ()):
+        called = f"nn.{name}()(logits, labels)" if name.endswith("Loss") else f"nn.{name}()(x)"
+        raise TypeError(f"{name}: a layer is created first, and then called on its input: {called}")
 
 
 def _is(value: Any, default: Any) -> bool:

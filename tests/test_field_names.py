@@ -464,6 +464,20 @@ def test_logits_of_many_places_are_told_how_they_become_rows(shape: tuple[int, .
     assert ops.cross_entropy(rows, labels).item() == pytest.approx(wanted.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["Flatten", "Softmax", "Dropout", "LeakyReLU", "GELU", "Tanh", "Sigmoid"])
+def test_an_input_is_no_argument_of_a_layer(name: str) -> None:
+    """nn.Flatten(x) was a layer, with x for its start_dim."""
+    for x in (Tensor(X), X):
+        with pytest.raises(TypeError, match=rf"{name}: a layer is created first, .* on its input: nn.{name}\(\)"):
+            getattr(nn, name)(x)
+
+
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "MSELoss", "BCEWithLogitsLoss"])
+def test_a_loss_is_created_and_then_called(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}: a layer is created first, .*: nn.{name}\(\)\(logits, labels\)$"):
+        getattr(nn, name)(Tensor(X), Y)
+
+
 @pytest.mark.parametrize("name", ["dim", "mT", "values", "repeat", "split", "embedding", "layers", "pad", "round"])
 def test_a_forgotten_attribute_is_not_taken_for_a_tensors(name: str) -> None:
     """`self.dim = dim` left out of __init__: "t.ndim" would send its reader elsewhere."""
