@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -421,3 +422,13 @@ def test_polarity_of_a_data_set():
     assert [polarity_of(x, made) for x in (digits, 255 - digits, both) for made in (None, False, True)] == [
         *["light on dark"] * 3, *["dark on light"] * 3, "light on dark", "of both kinds", "of both kinds, inverted",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(1, 784), (784, 1), (10, 300)])
+def test_a_digit_in_a_long_frame_takes_no_time(size):
+    """The black around it was as wide as the frame is long on all sides: a minute."""
+    start = time.monotonic()
+    image = framed(load_mnist("mnist5k").test_images[0] / 255, size)
+    assert time.monotonic() - start < 10
+    assert image.shape == size
+    assert image.max() == 1

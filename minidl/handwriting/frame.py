@@ -88,12 +88,12 @@ def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: boo
     middle = [n / 2 for n in digit.shape]
     if by_mass and digit.any():
         middle = [float(np.average(np.arange(n) + 0.5, weights=digit.sum(1 - i))) for i, n in enumerate(digit.shape)]
-    around = int(unit * max(size)) + 1  # enough black around it for the frame
+    around = [int(unit * n) + 1 for n in size]  # enough black around it for the frame
     if by_mass:
         middle = [m - unit * (n // 2 + 0.5 - n / 2) for m, n in zip(middle, size, strict=True)]
-    y, x = (m + around for m in middle)
+    y, x = (m + black for m, black in zip(middle, around, strict=True))
     h, w = (unit * n / 2 for n in size)
-    wide = Image.fromarray(np.pad(digit, around).astype(np.float32))
+    wide = Image.fromarray(np.pad(digit, [(n, n) for n in around]).astype(np.float32))
     return np.asarray(wide.resize((size[1], size[0]), Image.Resampling.BOX, box=(x - w, y - h, x + w, y + h)))
 
 
