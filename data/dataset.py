@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from minidl.data.idx import DataError, idx_sha256, read_idx
 from minidl.data.layout import PARTS, all_names_of, files_under, find_parts
 from minidl.data.polarity import polarity_of, was_inverted
+from minidl.refuse import Named
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, one per line
 LONGEST_NAME = 255  # characters of a class name: as long as a folder's may be
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Named):
     """Images and labels, checked against each other.
 
     name                       "mnist", "mnist5k" or the folder as requested.
@@ -42,6 +43,8 @@ class Dataset:
     inverted                   whether `python -m minidl.data` inverted all images; None: not known.
     known                      the name of a known data set that was requested by its folder: "emnist-letters".
     """
+
+    _otherwise = "split(data) has .train, .val and .test; its arrays are train_images, train_labels, test_images, ..."
 
     name: str
     source: str

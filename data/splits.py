@@ -18,12 +18,12 @@ from minidl.backend import Array, backend_of, get_backend, to_numpy
 from minidl.data.dataset import Dataset
 from minidl.data.idx import DataError
 from minidl.data.polarity import LIGHT_ON_DARK
-from minidl.refuse import to_labels
+from minidl.refuse import Named, to_labels
 from minidl.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class Examples:
+class Examples(Named):
     """Images and their labels, on one device.
 
     images  (N, H, W) or (N, C, H, W): uint8, 0 to 255, or float, as the network takes them
@@ -31,6 +31,8 @@ class Examples:
 
     A pandas column, a list or a Tensor becomes an array; rows are taken by position, not by index.
     """
+
+    _otherwise = "it has .images and .labels, and is the pair of them: x, y = examples"
 
     images: Array
     labels: Array
@@ -74,7 +76,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Splits:
+class Splits(Named):
     """The three parts of a data set.
 
     train, val, test  Examples, or pairs (images, labels): to train on, to make choices with, and to report once at the
@@ -84,6 +86,8 @@ class Splits:
 
     Raises DataError for other parts, and where the size is not two numbers. A Trainer checks that the parts fit both.
     """
+
+    _otherwise = "its parts are .train, .val and .test, each with .images and .labels"
 
     train: Examples
     val: Examples
@@ -140,8 +144,9 @@ def split(
     counts = None if counts is None else (index(counts[0]), index(counts[1]))
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
-    same: dict[str, Any] = {f.name: getattr(dataset, f.name) for f in fields(Origin) if hasattr(dataset, f.name)}
-    origin = Origin(**same, val_fraction=None if counts else val_fraction, counts=counts, seed=seed)
+    drawn: dict[str, Any] = {"val_fraction": None if counts else val_fraction, "counts": counts, "seed": seed}
+    same = {f.name: getattr(dataset, f.name) for f in fields(Origin) if f.name not in drawn}
+    origin = Origin(**same, **drawn)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
         return _pick(dataset, order[n_val:], order[:n_val], device, origin)

@@ -5,6 +5,8 @@ Right values come from NumPy and PyTorch.
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -492,3 +494,26 @@ def test_a_forgotten_attribute_is_not_taken_for_a_tensors(name: str) -> None:
         assert str(told.value) == f"{kind} has no '{name}'"
     with pytest.raises(AttributeError, match=r"has no 'float': .*model.to\(dtype=...\)"):
         Net().float()
+
+
+# ---- a data set and its parts ----
+
+
+@pytest.mark.parametrize(("name", "says"), [
+    ("train", r"Dataset has no 'train': split\(data\) has .train, .val and .test; its arrays are train_images"),
+    ("labels", r"Dataset has no 'labels': split\(data\)"),
+    ("class_name", "Dataset has no 'class_name': did you mean class_names"),
+])  # fmt: skip
+def test_a_data_set_says_where_its_parts_are(name: str, says: str) -> None:
+    with pytest.raises(AttributeError, match=says):
+        getattr(minidl.load_mnist("mnist5k"), name)
+
+
+@pytest.mark.parametrize("name", ["validation", "train_images", "x"])
+def test_parts_say_what_they_are_called(name: str) -> None:
+    data = minidl.split(minidl.load_mnist("mnist5k"))
+    with pytest.raises(AttributeError, match=f"Splits has no '{name}': its parts are .train, .val and .test, each"):
+        getattr(data, name)
+    with pytest.raises(AttributeError, match=f"Examples has no '{name}': it has .images and .labels.*x, y = examples"):
+        getattr(data.train, name)
+    assert pickle.loads(pickle.dumps(data)).train.labels.tolist() == copy.deepcopy(data).train.labels.tolist()
