@@ -232,6 +232,24 @@ def test_an_earlier_recording_is_gone_on_with(data):
     assert all(first["last"] - 8 < step <= first["last"] for step in missing)  # of the steps just before the switch
 
 
+def test_a_recorder_that_missed_steps_or_is_given_another_trainers_says_so(data):
+    """Its page showed the losses of later steps, or of the other Trainer, as those of the steps after its last."""
+    trainer, other = trainer_of(data), trainer_of(data)
+    recorder = Recorder(trainer)
+    trainer.train_to(1, [recorder])
+    other.train_to(1)
+    with pytest.raises(RuntimeError, match=r"those to 13, its Trainer has taken 12, and it is given step 14"):
+        other.train_to(2, [recorder])
+    trainer.train_to(2)
+    with pytest.raises(
+        RuntimeError, match=r"has taken 24, and it is given step 25: make a new one, Recorder\(trainer\)"
+    ):
+        trainer.train_to(3, [recorder])
+    recorder = Recorder(trainer)
+    trainer.train_to(3, [recorder])
+    assert len(recorder.recording()["loss"]) == 12
+
+
 def test_two_recorders_at_a_time(data):
     """Several observers look on at once, and each sees what it would see alone."""
     trainer = trainer_of(data)

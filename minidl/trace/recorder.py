@@ -34,7 +34,8 @@ class Recorder(Observer):
     title     what the page calls the run
     earlier   the recording of the same run up to where this Trainer stands, for a run that was resumed
 
-    `recording()` is what was recorded, `save(path)` writes the page, and a notebook shows a Recorder as its page.
+    `recording()` is what was recorded, `save(path)` writes the page, and a notebook shows a Recorder as its page. Its
+    steps follow one another: after a `fit` without it, `fit` raises RuntimeError, and a new Recorder is needed.
     """
 
     def __init__(self, trainer: Trainer, title: str = "", earlier: dict[str, Any] | None = None) -> None:
@@ -80,6 +81,12 @@ class Recorder(Observer):
 
     def before_step(self, step: Step) -> None:
         optimizer, rule = self.trainer.optimizer, self.trainer.optimizer.active
+        last, now = self._first + len(self._losses) - 1, self.trainer.progress.step
+        if not last == now == step.number - 1:
+            raise RuntimeError(
+                f"a Recorder's steps are one Trainer's, without a gap: this one has those to {last:,}, its Trainer has "
+                f"taken {now:,}, and it is given step {step.number:,}: make a new one, Recorder(trainer)"
+            )
         self._step, self._look = step, Look(optimizer, self.places)
         self._vectors = (rule.keep_step(), rule._bound().g)  # which a switch takes from the rule
         self._note_phase(step.number, optimizer.phase)
