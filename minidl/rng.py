@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
-from minidl.telling import Function
+from minidl.telling import Function, is_async
 
 Rng = np.random.Generator | int | None  # a generator, a seed, or None: from the `minidl.seed` block, else fresh entropy
 
@@ -95,9 +95,9 @@ class _Seeded(ContextDecorator):
 
     def __call__(self, function: Function) -> Function:
         self.used = True
-        if isgeneratorfunction(function):
-            raise TypeError(f"seed({self.n}) on a generator seeds nothing, since it draws later: give each layer its "
-                            "rng, or return a list")  # fmt: skip
+        if isgeneratorfunction(function) or is_async(function):
+            raise TypeError(f"seed({self.n}) on a generator or an async function seeds nothing, since it draws later: "
+                            "give each layer its rng, or return a list")  # fmt: skip
         return super().__call__(function)
 
     def __del__(self) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
-from inspect import isgeneratorfunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -44,6 +44,11 @@ def _is_ours(module: str) -> bool:
     return ours and "%2E" not in module  # loader.py puts %2E in users'
 
 
+def is_async(function: Any) -> bool:
+    """Whether a call only makes what is awaited, or iterated over, later."""
+    return iscoroutinefunction(function) or isasyncgenfunction(function)
+
+
 class _Entered(threading.local):
     """The blocks that this thread has entered and not left."""
 
@@ -68,6 +73,8 @@ class Block:
 
     def __call__(self, function: Function) -> Function:
         self.used = True
+        if is_async(function):
+            raise TypeError(f"{self.name} on an async function has ended when it runs: write `with {self.name}:` in it")
         if isgeneratorfunction(function):
             return cast(Function, self._over_generator(function))
 

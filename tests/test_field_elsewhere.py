@@ -191,8 +191,25 @@ def test_a_block_over_a_generator_holds_for_its_values_alone() -> None:
     with pytest.raises(StopIteration) as ended:
         next(last)
     assert ended.value.value == "end"
-    with pytest.raises(TypeError, match=r"seed\(0\) on a generator seeds nothing"):
+    with pytest.raises(TypeError, match=r"seed\(0\) on a generator or an async function seeds nothing"):
         minidl.seed(0)(values)
+
+
+def test_a_block_over_an_async_function_is_refused() -> None:
+    """It had ended before the function ran: nothing was seeded, and everything recorded."""
+
+    async def answer() -> float:
+        return 1.0
+
+    async def answers() -> Any:
+        yield 1.0
+
+    for function in (answer, answers):
+        for make in (minidl.no_grad, minidl.no_fast, minidl.reference_only, lambda: minidl.use_threads(2)):
+            with pytest.raises(TypeError, match=r"\(2?\) on an async function has ended when it runs: write `with "):
+                make()(function)
+        with pytest.raises(TypeError, match=r"seed\(0\) on a generator or an async function seeds nothing"):
+            minidl.seed(0)(function)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, "2", True])
