@@ -103,7 +103,8 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     with atomic_file(path) as file:
         if path.name.endswith(".gz"):
             # No file name and no time in the gzip header: they would make each copy differ.
-            with gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:
+            # Level 6, not 9: for MNIST it takes a fifteenth of the time and 2 % more space.
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                 packed.write(header)
                 packed.write(body)
         else:

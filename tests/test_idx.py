@@ -120,6 +120,7 @@ def test_gzip_output_is_the_same_at_any_time_and_under_any_name(tmp_path, monkey
     write_idx(tmp_path / "two.gz", array)
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
     assert (tmp_path / "one.gz").read_bytes()[4:8] == bytes(4)  # the time stamp
+    assert (tmp_path / "one.gz").read_bytes()[8] == 0  # not level 9: MNIST in 15 times the time, for 2 % less space
 
 
 def test_idx_sha256_is_the_hash_of_the_unpacked_file(tmp_path):
