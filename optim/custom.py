@@ -93,9 +93,14 @@ def options_of(rule: Any) -> dict[str, Any]:
     return {name: _plain(vars(rule)[name]) for name in names if name != "weight_decay" or rule.decay_scale == 1.0}
 
 
-def put_options(rule: Any, options: Mapping[str, Any]) -> None:
-    """Set what `options_of` returned, perhaps as JSON has kept it."""
-    vars(rule).update({name: _plain(value) for name, value in options.items()})
+def put_options(rule: Any, options: Mapping[str, Any], decay_scale: float) -> None:
+    """Set what `options_of` returned, perhaps as JSON has kept it, and scale the decay, unless it is scaled so already:
+    a rule that is built as a run's folder describes it has the scaled one."""
+    scaled = decay_scale == rule.decay_scale != 1.0
+    vars(rule).update({name: _plain(options[name]) for name in options if name != "weight_decay" or not scaled})
+    if not scaled:
+        rule.decay_scale = 1.0
+        rule.scale_decay(decay_scale)
 
 
 def _plain(value: Any) -> Any:

@@ -340,9 +340,7 @@ class Rule(Optimizer):
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         self.rate = 0.0  # until the next step
-        put_options(self, self._given | scalars.get("options", {}))
-        self.decay_scale = 1.0
-        self.scale_decay(scalars.get("decay_scale", 1.0))
+        put_options(self, self._given | scalars.get("options", {}), scalars.get("decay_scale", 1.0))
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]
 
