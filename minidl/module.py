@@ -16,11 +16,12 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, moved, to_numpy
+from minidl.backend import Array, moved, to_numpy
 from minidl.listing import listing, lost
 from minidl.refuse import Named, refuse
 from minidl.telling import tell
 from minidl.tensor import Tensor
+from minidl.values import fitted
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
 BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other common scale goes this high
@@ -40,14 +41,24 @@ class Forward(Protocol[Out]):
 _modes: ContextVar[tuple[dict[int, tuple[Module, bool]], ...]] = ContextVar("modes", default=())
 
 
-def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
+class _OfTensors(type):
+    def __instancecheck__(cls, thing: Any) -> bool:
+        return isinstance(thing, Tensor) and thing.parameter
+
+
+class Parameter(Tensor, metaclass=_OfTensors):
     """`data`, an array or a Tensor, as a Tensor that is a parameter of its Module; float data shares its memory.
 
-    With requires_grad=False it is frozen: training does not change it.
+    With requires_grad=False it is frozen: training does not change it. isinstance(t, Parameter) is true of every
+    Tensor that is a parameter: there is one class of Tensors.
     """
-    made = Tensor(data.data if isinstance(data, Tensor) else data, requires_grad=True)
-    made.requires_grad = requires_grad
-    return made
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any, requires_grad: bool = True) -> Parameter:
+        made = Tensor(data.data if isinstance(data, Tensor) else data, requires_grad=True)
+        made.requires_grad = requires_grad
+        return made  # type: ignore[return-value] # for type checkers a Parameter, as in `weight: nn.Parameter`
 
 
 class Module(Named):
@@ -185,13 +196,7 @@ class Module(Named):
             raise TypeError(f"load_state_dict takes values by name, such as net.state_dict(), not a "
                             f"{type(state).__name__}; net.load(path) reads a file")  # fmt: skip
         own = dict(self._named_state())
-        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unexpected:
-            raise KeyError(
-                f"load_state_dict: these {len(state)} values are not the {len(own)} of this {type(self).__name__}: "
-                f"missing {_some(missing)}, unexpected {_some(unexpected)}"
-            )
-        new = {name: _fitting(name, state[name], target) for name, target in own.items()}  # copies: it may alias own
+        new = fitted(state, own, type(self).__name__)
         for name, target in own.items():
             array = target.data if isinstance(target, Tensor) else target
             array[...] = new[name]  # in place: an optimizer's views stay valid
@@ -324,11 +329,6 @@ def _tensor(x: Any) -> Tensor:
     return Tensor(x)
 
 
-def _some(names: list[str]) -> str:
-    """The first few names."""
-    return f"{names[:4]}" + f" and {len(names) - 4} more" * (len(names) > 4) if names else "nothing"
-
-
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Each object once, under the first of its names."""
     seen: set[int] = set()
@@ -336,23 +336,3 @@ def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         if id(thing) not in seen:
             seen.add(id(thing))
             yield name, thing
-
-
-def _fitting(name: str, value: Any, target: Tensor | Array) -> Array:
-    """A copy of the value with the dtype and device of its target. Raises if it does not fit."""
-    value, array = _host_array(value), target.data if isinstance(target, Tensor) else target
-    if value.shape != array.shape:
-        raise ValueError(f"load_state_dict: {name} has shape {value.shape}, this model needs {array.shape}")
-    if value.dtype.kind not in "fiub":
-        raise TypeError(f"load_state_dict: {name} must be real numbers, these have dtype {value.dtype}")
-    return backend_of(array).from_host(value.astype(array.dtype))
-
-
-def _host_array(value: Any) -> Array:
-    """The NumPy array of a Tensor, an array on any device, or a PyTorch CPU tensor or parameter."""
-    if isinstance(value, Tensor):
-        return value.numpy()
-    try:
-        return to_numpy(value)
-    except TypeError:
-        return np.asarray(value.detach() if hasattr(value, "detach") else value)

@@ -58,6 +58,20 @@ def test_a_frozen_parameter_stays_a_parameter() -> None:
     assert model[0].weight.grad is None
     assert nn.Parameter is Parameter
     assert Parameter([1.0]).requires_grad
+    assert type(Parameter([1.0])) is Tensor
+
+
+def test_isinstance_tells_parameters_from_other_tensors():
+    """`isinstance(p, nn.Parameter)` was a TypeError: Parameter was a function."""
+    model = nn.Sequential(nn.Linear(3, 2, rng=0), nn.BatchNorm1d(2))
+    found = [name for _, part in model.named_modules() for name, value in vars(part).items()
+             if isinstance(value, nn.Parameter)]  # fmt: skip
+    assert found == [name.rpartition(".")[2] for name, _ in model.named_parameters()]
+    frozen, weight = Parameter([1.0], requires_grad=False), model[0].weight
+    assert isinstance(frozen, nn.Parameter)
+    assert isinstance(copy.deepcopy(weight), nn.Parameter)
+    for other in (model(Tensor(np.ones((2, 3), np.float32))), weight * 2, weight.data, Tensor([1.0]), None):
+        assert not isinstance(other, nn.Parameter)
 
 
 def test_models_are_copied_also_after_an_optimizer_was_built() -> None:

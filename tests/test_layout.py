@@ -15,8 +15,8 @@ ENGINE = {
     "elsewhere", "arguments",
     "refuse", "telling", "no_gpu", "backend", "grad_mode", "rng", "numpy_functions", "operators",
     "arrays", "tensor",
-    "operands", "ops", "ops_nn", "ops_conv", "ops_more", "init", "listing", "weights", "module", "nn_conv", "nn_more",
-    "nn", "gradcheck", "evaluation", "trainer",
+    "operands", "ops", "ops_nn", "ops_conv", "ops_more", "init", "listing", "values", "weights", "module", "nn_conv",
+    "nn_more", "nn", "gradcheck", "evaluation", "trainer",
 }  # fmt: skip
 COMMANDS = {"train", "predict", "tune", "report", "compare"}
 FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program", "handwriting", "pages"}

@@ -80,14 +80,17 @@ class Encoder(nn.Module):
 
 
 class Attention(nn.Module):
+    scale: nn.Parameter
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        self.scale = nn.Parameter(np.ones(1, np.float32))
         self.heads, self.query, self.out = heads, nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         n, t, c = x.shape
         q = self.query(x).view((n, t, self.heads, -1)).permute((0, 2, 1, 3))
-        scores = q @ q.transpose(-2, -1)
+        scores = q @ q.transpose(-2, -1) * self.scale
         scores += 0 if mask is None else mask
         return self.out((scores.softmax(-1) @ q).permute(0, 2, 1, 3).reshape(x.shape))
 
