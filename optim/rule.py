@@ -335,12 +335,13 @@ class Rule(Optimizer):
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
+        given = self._given if self.t else self._given | options_of(self)  # a new rule's, as its program has set them
         self._built = self._built if self.t else built_of(self)
         put_numbers(self, self._built.numbers | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         self.rate = 0.0  # until the next step
-        put_options(self, self._given | scalars.get("options", {}), scalars.get("decay_scale", 1.0))
+        put_options(self, given | scalars.get("options", {}), scalars.get("decay_scale", 1.0))
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]
 

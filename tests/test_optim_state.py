@@ -273,6 +273,30 @@ def test_options_set_by_hand_are_saved(make, options):
     assert repr(resumed) == repr(make(parameters())), "the options are those of the state"
 
 
+class DecaysLate(SGD):
+    """It sets an option after its base class."""
+
+    name = "decays late"
+
+    def __init__(self, params=None, lr=0.1):
+        super().__init__(params, lr, 0.9)
+        self.weight_decay = 0.5
+
+
+def test_an_option_that_the_program_sets_before_it_loads_stays_where_the_state_has_none():
+    """States of earlier versions have no options: the program that resumes sets them again."""
+    for make, name, value in ((lambda p: SGD(p, 0.1, 0.9), "momentum", 0.5), (DecaysLate, "weight_decay", 0.5)):
+        states = []
+        for _ in range(2):
+            optimizer = make(parameters())
+            setattr(optimizer, name, value)
+            if states:
+                optimizer.load_state_dict(states[0])
+                assert getattr(optimizer, name) == value
+            states.append(through_json(optimizer.state_dict()))
+            states[0]["scalars"].pop("options", None)
+
+
 def test_assigned_rate_is_saved():
     optimizer = SGD(parameters(), lr=cosine(0.1, 60))
     optimizer.lr = 0.3
