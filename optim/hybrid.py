@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from minidl.backend import Array, to_numpy
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.checks import at_least, number, parts_of, within
+from minidl.optim.custom import options_of
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import ParamsOrGroups, read_groups, scaled
@@ -90,7 +91,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
-        self._as_built = then.rates()
+        self._as_built = (options_of(first), options_of(then) | then.rates())
         self._in_switch = sum_of_conditions(self.switch)
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
@@ -298,11 +299,13 @@ class Hybrid(Optimizer):
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
         if rule.flat is None:
             rule.bind(self.flat)
+            if rule is self.first:  # back to before the switch
+                vars(rule).update(self._as_built[0])
         rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
         if other.flat is not None:
             other.release()
-            if other is self.then:  # back to before the switch, which is still to come
-                vars(other).update(self._as_built)
+            if other is self.then:  # the switch is still to come
+                vars(other).update(self._as_built[1])
         self.current = rule
         progress = scalars["progress"]
         self.progress.step, self.progress.epoch = progress["step"], progress["epoch"]

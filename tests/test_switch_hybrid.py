@@ -383,6 +383,21 @@ def test_loaded_hybrid_goes_on_bit_for_bit(at, arguments):
     assert resumed.progress.reports == optimizer.progress.reports
 
 
+@pytest.mark.parametrize("at", [2, 8])
+def test_back_before_the_switch_no_option_set_by_hand_later_is_left(at):
+    p = parameter()
+    optimizer, begin, ends = hybrid(AfterSteps(5), p), p.numpy().copy(), []
+    start = optimizer.state_dict()
+    for _ in range(2):
+        optimizer.load_state_dict(start)
+        p.data[...] = begin
+        go(optimizer, p, at)
+        optimizer.active.max_norm = 0.1
+        go(optimizer, p, 10 - at, start=at + 1)
+        ends.append(p.numpy().copy())
+    np.testing.assert_array_equal(*ends)
+
+
 def test_back_before_the_switch_its_second_phase_is_as_built():
     """A rate that was set by hand after the switch belongs to the run that is given up."""
     p = parameter()
