@@ -91,7 +91,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
-        self._as_built = (options_of(first), options_of(then) | then.rates())
+        self._as_built = options_of(first)
         self._in_switch = sum_of_conditions(self.switch)
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
@@ -221,8 +221,16 @@ class Hybrid(Optimizer):
             self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
         return self._length_ratio
 
+    def _bind(self, rule: Rule) -> None:
+        """Bind the rule of the phase that begins, or that a state goes back to."""
+        if rule is self.first:
+            vars(rule).update(self._as_built)
+        else:
+            self._before = options_of(rule) | rule.rates()  # to go back to
+        rule.bind(self.flat)
+
     def _start_then(self) -> None:
-        self.then.bind(self.flat)
+        self._bind(self.then)
         if self.carry == "momentum":
             assert isinstance(self.first, Adam)
             assert isinstance(self.then, SGD)
@@ -298,14 +306,12 @@ class Hybrid(Optimizer):
             raise ValueError("this state was saved with another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
         if rule.flat is None:
-            rule.bind(self.flat)
-            if rule is self.first:  # back to before the switch
-                vars(rule).update(self._as_built[0])
+            self._bind(rule)
         rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
         if other.flat is not None:
             other.release()
             if other is self.then:  # the switch is still to come
-                vars(other).update(self._as_built[1])
+                vars(other).update(self._before)
         self.current = rule
         progress = scalars["progress"]
         self.progress.step, self.progress.epoch = progress["step"], progress["epoch"]

@@ -387,6 +387,7 @@ def test_loaded_hybrid_goes_on_bit_for_bit(at, arguments):
 def test_back_before_the_switch_no_option_set_by_hand_later_is_left(at):
     p = parameter()
     optimizer, begin, ends = hybrid(AfterSteps(5), p), p.numpy().copy(), []
+    optimizer.then.momentum = 0.5
     start = optimizer.state_dict()
     for _ in range(2):
         optimizer.load_state_dict(start)
@@ -396,6 +397,7 @@ def test_back_before_the_switch_no_option_set_by_hand_later_is_left(at):
         go(optimizer, p, 10 - at, start=at + 1)
         ends.append(p.numpy().copy())
     np.testing.assert_array_equal(*ends)
+    assert optimizer.then.momentum == 0.5, "it was set before the switch"
 
 
 def test_back_before_the_switch_its_second_phase_is_as_built():
