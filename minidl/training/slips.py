@@ -25,8 +25,9 @@ from minidl.tensor import Tensor
 
 LOOK = 1000  # number of images checked, spread over all of them
 MOVED_ON = (
-    "this Trainer was moved on between two steps, by another fit, steps() or finish_epoch(), and would see some of the "
-    "epoch's examples twice and others never: take the next steps from a new steps(), and in an observer none"
+    "this Trainer was moved on between two steps, by another fit, steps(), finish_epoch() or load_state(), and would "
+    "see some of the epoch's examples twice and others never: take the next steps from a new steps(), and in an "
+    "observer none"
 )
 
 
