@@ -206,6 +206,19 @@ def test_how_often_one_digit_is_taken_for_several_and_several_for_one():
     assert wrong <= 3
 
 
+def test_ink_that_was_left_out_is_told(tmp_path):
+    """Beside a digit of half its height, only the larger one is read: the answer said nothing of the other."""
+    page = row([11, 122], 60)
+    small = ink.closely(ink.enlarged(DIGITS.test_images[233], 110))
+    page = np.pad(page, ((0, 0), (0, small.shape[1] + 80)))
+    Image.fromarray(ink.eight_bits(ink.written(page))).save(tmp_path / "two.png")
+    assert [seen.note.count("the largest") for seen in look(tmp_path / "two.png", (28, 28))] == [0, 0]
+    page[60 : 60 + small.shape[0], -small.shape[1] - 40 : -40] = small
+    Image.fromarray(ink.eight_bits(ink.written(page))).save(tmp_path / "three.png")
+    (seen,) = look(tmp_path / "three.png", (28, 28))
+    assert "the largest of 3 marks of unlike heights" in seen.note
+
+
 @pytest.mark.parametrize("what", ["foot", "bar", "underlined"])
 def test_a_line_under_digits_is_left_out_and_strokes_of_digits_are_not(what):
     """A 1 whose foot, or a 7 whose bar, stands apart is one digit; so is a 1 with a line under it, without the line."""

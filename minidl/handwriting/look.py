@@ -120,7 +120,8 @@ def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Framin
     for i, (piece, own) in enumerate(digits):
         which = f", digit {i + 1} of {len(digits)}" if len(digits) > 1 else ""
         wide = ["very wide: digits that touch are read as one"] if piece.width > WIDE * piece.height else []
-        yield Seen(name + which, framed(own, size, frame), ", ".join(done + wide), picture.grey, _box(piece))
+        largest = [f"the largest of {piece.others + 1} marks of unlike heights"] if piece.others else []
+        yield Seen(name + which, framed(own, size, frame), ", ".join(done + largest + wide), picture.grey, _box(piece))
 
 
 def _box(piece: Piece) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ used: a row of rings or letters is larger than a 1, but each of them is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,13 +27,17 @@ BROAD = 0.7  # of the height of that digit: the minimum width of the line; a sho
 
 @dataclass
 class Piece:
-    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends exclusive; its labels."""
+    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends exclusive; its labels.
+
+    others  how many others were left out, where only the one with the largest stroke is read
+    """
 
     top: int
     bottom: int
     left: int
     right: int
     labels: list[int]
+    others: int = 0
 
     @property
     def height(self) -> int:
@@ -109,7 +113,8 @@ def split(pieces: list[Piece], labels: Array) -> list[Piece]:
     if is_clear(digits):
         return in_reading_order(digits)
     area = {label: p.height * p.width for p in pieces for label in p.labels}
-    return [max(digits, key=lambda d: max(area[label] for label in d.labels))]
+    largest = max(digits, key=lambda d: max(area[label] for label in d.labels))
+    return [replace(largest, others=len(digits) - 1)]
 
 
 def without_dirt(pieces: list[Piece], labels: Array) -> list[Piece]:
