@@ -36,7 +36,7 @@ class Progress:
         return self.lambdas[-1] if self.lambdas else None
 
     def history(self, metric: str) -> list[float]:
-        """The values of a metric after each epoch; [] before the first. Raises KeyError if it is not among those reported."""
+        """The values of a metric after each epoch; [] before the first. Raises KeyError for a metric not reported."""
         for report in self.reports:
             if metric not in report:
                 known = f"optimizer.report(epoch, {metric}=...) after each epoch makes it known"
