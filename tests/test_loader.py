@@ -124,6 +124,15 @@ def test_what_is_not_there(tmp_path, monkeypatch, text, message):
         load(text)
 
 
+def test_a_network_or_an_optimizer_made_already(tmp_path):
+    """A network can be called, and so was called as if it were its class, and missed its x."""
+    text = "from minidl import nn\nfrom minidl.optim import Adam\nnet = nn.Sequential(nn.Flatten())\nopt = Adam()\n"
+    file = write(tmp_path / "made.py", text)
+    for name, kind in (("net", "Sequential"), ("opt", "Adam")):
+        with pytest.raises(UserError, match=f"but of type {kind}: write a function that returns it"):
+            load(f"{file}:{name}")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

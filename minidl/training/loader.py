@@ -29,6 +29,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from minidl.data.proof import file_sha256
+from minidl.module import Module
+from minidl.optim.optimizer import Optimizer
 
 __path__: list[str] = []  # makes this module a package, which can have submodules
 PREFIX = f"{__name__}."
@@ -206,9 +208,11 @@ def _check_name(module: ModuleType, name: str, file: str) -> None:
         near = difflib.get_close_matches(name, own, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it defines {', '.join(own) or 'no class or function'}"
         raise UserError(f"{file} has no {name!r}: {hint}")
-    if not callable(getattr(module, name)):
-        kind = type(getattr(module, name)).__name__
-        raise UserError(f"{name!r} in {file} is neither a class nor a function, but of type {kind}")
+    thing = getattr(module, name)
+    if not callable(thing) or isinstance(thing, Module):  # a network made already is callable, too
+        kind = type(thing).__name__
+        made = ": write a function that returns it" if isinstance(thing, (Module, Optimizer)) else ""
+        raise UserError(f"{name!r} in {file} is neither a class nor a function, but of type {kind}{made}")
 
 
 def _own(module: ModuleType) -> list[str]:
