@@ -91,6 +91,15 @@ def test_public_names_without_an_entry_are_found(tmp_path):
     assert "minidl.data.read_idx" in found
 
 
+def test_a_class_with_two_entries_is_found(tmp_path):
+    """Ten layers had two, as nn.Conv2d and nn_conv.Conv2d."""
+    (tmp_path / "tutorials" / "site").mkdir(parents=True)
+    names = ("minidl.nn.Linear", "minidl.nn.Conv2d", "minidl.nn_conv.Conv2d", "minidl.nn_conv.Conv2d.extra_repr")
+    entries = "".join(f'<dt class="sig sig-object py" id="{name}">' for name in names)
+    (tmp_path / "tutorials" / "site" / "api.html").write_text(entries)
+    assert reference.twice(tmp_path) == ["minidl.nn.Conv2d and minidl.nn_conv.Conv2d are one class"]
+
+
 def test_broken_links_and_what_needs_a_network_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<h1 id="top"></h1><a href="b.html#here">1</a><a href="b.html#nowhere">2</a><a href="c.html">3</a>'

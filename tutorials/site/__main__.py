@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if status:
         return 1
     broken, outside = links.check(args.out)
-    broken += reference.missing(args.out)
+    broken += reference.missing(args.out) + reference.twice(args.out)
     print(f"{len(outside)} external links, not checked:", *sorted(outside), sep="\n  ")
     for problem in broken:
         print(f"tutorials.site: error: {problem}", file=sys.stderr)

@@ -1,13 +1,15 @@
-"""Checks that every public name is in the reference."""
+"""Checks that every public name is in the reference, and no class twice."""
 
 from __future__ import annotations
 
 import inspect
+import pydoc
 import re
 from pathlib import Path
 from types import ModuleType
 
 ID = re.compile(r'id="minidl\.[\w.]*?(\w+)"')
+ENTRY = re.compile(r'<dt class="[^"]*" id="(minidl\.[\w.]+)"')
 
 
 def public(module: ModuleType) -> set[str]:
@@ -39,3 +41,13 @@ def missing(site: Path) -> list[str]:
         for module in (minidl, nn, ops, optim, data)
         for name in sorted(public(module) - told)
     ]
+
+
+def twice(site: Path) -> list[str]:
+    """The classes with two entries, under the names of two modules, one line each."""
+    entries: dict[type, set[str]] = {}
+    for page in (site / "tutorials" / "site").glob("*.html"):
+        for name in ENTRY.findall(page.read_text("utf-8")):
+            if inspect.isclass(thing := pydoc.locate(name)):
+                entries.setdefault(thing, set()).add(name)
+    return [" and ".join(sorted(names)) + " are one class" for names in entries.values() if len(names) > 1]
