@@ -217,7 +217,7 @@ def _eight_bits(image: Any) -> NDArray[np.float32]:
         return pixels[..., None]
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3]
-        pixels = on_paper(pixels[..., :3] / np.maximum(alpha, np.float32(1 / 255))[..., None], alpha)
+        pixels = on_paper(np.divide(pixels[..., :3], np.maximum(alpha, np.float32(1 / 255))[..., None]), alpha)
     grey = pixels[..., :1]
     return grey if np.array_equal(pixels, np.broadcast_to(grey, pixels.shape)) else pixels
 

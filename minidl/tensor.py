@@ -263,7 +263,7 @@ def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False,
     kernel = kernel_for(x, "total")
     y: Any = NotImplemented if kernel is None else kernel(x, dims, keepdims, n)
     if y is NotImplemented:
-        y = x.sum(dims, dtype=WIDER.get(x.dtype.char), keepdims=keepdims)
+        y = x.sum(dims, dtype=WIDER.get(x.dtype.char), keepdims=keepdims)  # type: ignore[call-overload, unused-ignore]
         y = (y / n if n != 1 else y).astype(x.dtype, copy=False)
     return cast(Array, y)
 

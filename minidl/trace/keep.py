@@ -46,7 +46,7 @@ def histogram(values: Array) -> dict[str, Any]:
     scaled = (others - low) * (BARS / (high - low)) if high > low else np.full(len(others), BARS / 2)
     counts = np.bincount(scaled.astype(np.int64).clip(0, BARS - 1), minlength=BARS)
     return {
-        "bars": np.ceil(counts * 255 / max(1, counts.max())).astype(np.uint8),
+        "bars": np.ceil(counts * 255 / max(1, int(counts.max()))).astype(np.uint8),
         "low": low,
         "high": high,
         "mean": float(finite.mean(dtype=np.float64)) if len(finite) else 0.0,

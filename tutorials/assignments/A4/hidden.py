@@ -255,7 +255,7 @@ def steps_by_1(call: Call, op: Operation, k: Any, options: Any) -> bool:
 def max_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
-            x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
+            x: Array = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
             if dtype is np.float64:  # and here a border of -1e9 would win
                 x *= 1e30 * np.sign(-x)
             (a,) = wide(x)
