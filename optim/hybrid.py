@@ -27,6 +27,7 @@ from minidl.optim.switch import Condition, Test, as_condition
 from minidl.optim.switch_state import sum_of_conditions
 from minidl.optim.verdict import verdict_of
 
+MEASURED = ("projected", "matched")  # what lr_after may be: a rate measured in the first phase
 LrAfter: TypeAlias = float | str | Callable[[Progress], float] | None
 
 
@@ -110,7 +111,7 @@ class Hybrid(Optimizer):
             raise ValueError("each phase of each Hybrid needs a rule of its own: create it anew, then=SGD(lr=0.1)")
         if self.first.flat is not None or self.then.flat is not None:
             raise ValueError("Hybrid binds its rules itself: pass them without parameters, as in first=Adam(lr=1e-3)")
-        if isinstance(self.lr_after, str) and self.lr_after not in ("projected", "matched"):
+        if isinstance(self.lr_after, str) and self.lr_after not in MEASURED:
             raise ValueError(f"lr_after must be 'projected', 'matched', a number or a function, got {self.lr_after!r}")
         if isinstance(self.lr_after, str) and not isinstance(self.then, SGD):
             raise ValueError(f"lr_after={self.lr_after!r} is a rate for SGD, but then is {type(self.then).__name__}")

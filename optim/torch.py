@@ -21,7 +21,7 @@ from minidl.backend import Array, get_backend
 from minidl.optim.checks import at_least, refuse
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.groups import Group
-from minidl.optim.hybrid import Hybrid
+from minidl.optim.hybrid import MEASURED, Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import Rule
 from minidl.optim.swats import SWATS
@@ -268,7 +268,7 @@ def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
 
 def _measures(inner: Any) -> bool:
     """Whether the rate after the switch is measured in the first phase, whose rate the groups tell."""
-    measures = isinstance(inner, SWATS) or getattr(inner, "lr_after", None) in ("projected", "matched")
+    measures = isinstance(inner, SWATS) or getattr(inner, "lr_after", None) in MEASURED
     return measures and not callable(inner.active.lr_or_schedule)
 
 

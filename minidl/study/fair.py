@@ -21,7 +21,7 @@ def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
         raise ValueError(f"the seed {twice[0]} appears twice in {what}: the same run would count as two")
 
 
-def check_sizes(what: str, sizes: Any) -> None:
+def check_layers(what: str, sizes: Any) -> None:
     """Raise ValueError for what is not a tuple of sizes of layers."""
     if not isinstance(sizes, (tuple, list)):
         raise ValueError(f"{what} must be a tuple of whole numbers, such as (16,), got {sizes!r}")
@@ -46,7 +46,7 @@ def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
             fraction(f"{regime.name}: {name}", getattr(regime, name))
         at_least(f"{regime.name}: margin", regime.margin, 0)
         for name in ("filters", "hidden"):
-            check_sizes(f"{regime.name}: {name}", getattr(regime, name))
+            check_layers(f"{regime.name}: {name}", getattr(regime, name))
         if not isinstance(regime.network, (str, NoneType)):
             raise ValueError(f"{regime.name}: network must be a text such as 'nets.py:Net', got {regime.network!r}")
         if not isinstance(regime.shows, Shows):

@@ -20,6 +20,7 @@ from minidl.data.mnist import absolute
 from minidl.data.splits import split
 from minidl.module import Module, device_of
 from minidl.optim import Optimizer, parse_switch
+from minidl.optim.hybrid import MEASURED
 from minidl.trainer import Trainer
 from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
@@ -31,16 +32,17 @@ from minidl.training.presets import decided, model_defaults
 # ---- what can be chosen ----
 
 
-WORDS = ("projected", "matched")  # what lr_after may be instead of a number
-
-
 def _rate_or_word(text: str) -> float | str:
-    if text in WORDS:
+    if text in MEASURED:
         return text
     try:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"give a number, projected or matched, not {text!r}") from None
+
+
+def _positive_or_word(rate: Any) -> str | None:
+    return None if rate in MEASURED else positive(rate)
 
 
 def _two_numbers(text: str) -> tuple[float, float]:
@@ -108,7 +110,7 @@ class Config:
         None,
         "learning rate after the switch, instead of --lr-sgd: a number, projected (as in SWATS), or matched (the first "
         "SGD step is as long as Adam's last) (default: preset)",
-        group=SWITCH, metavar="RATE", read=_rate_or_word, check=lambda rate: None if rate in WORDS else positive(rate),
+        group=SWITCH, metavar="RATE", read=_rate_or_word, check=_positive_or_word,
     )  # fmt: skip
     lr_sgd: float | None = option(
         None, "learning rate of the SGD phase of hybrid and gnmt", group=SWITCH, metavar="RATE", check=positive
