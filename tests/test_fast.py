@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from minidl import Tensor, nn, no_grad, ops, optim, reference_only
 from minidl.backend import CPU, no_fast, same_bits
+from minidl.fast import blas as fast_blas
 from minidl.fast import linear
 from minidl.fast import pool as fast_pool
 from minidl.fast import threads as fast_threads
 from minidl.tensor import record
+from tests.other_blas import OtherBlas
 
 sizes = st.integers(1, 7)
 
@@ -451,6 +455,39 @@ def test_blas_is_held_in_a_thread_that_threadpoolctl_would_refuse() -> None:
         thread.join()
         assert set(seen) == {1}
         assert set(blas_limits()) == {2}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_loops_can_call_a_blas_with_sizes_of_32_or_64_bits(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """conda's, Debian's and MKL's have sizes of 32 bits. One that multiplies otherwise is not called."""
+    for size in (ctypes.c_int32, ctypes.c_int64):
+        for right in (True, False):
+            library = OtherBlas(size, right=right)
+            monkeypatch.setattr(ctypes, "PyDLL", lambda _, library=library: library)
+            assert bool(fast_blas.gemm_of("another", dtype)) is right
+            assert library.calls == 1
+    monkeypatch.setattr(ctypes, "PyDLL", lambda _: object())
+    assert fast_blas.gemm_of("another", dtype) == 0
+
+
+def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where a look-up in NumPy's module does not include the libraries that it is linked to."""
+    library = OtherBlas(ctypes.c_int64)
+    found = [SimpleNamespace(filepath=name) for name in ("without", "openblas.dll")]
+    monkeypatch.setattr(fast_blas, "_loaded", lambda: found)
+    monkeypatch.setattr(ctypes, "PyDLL", lambda path: library if path == "openblas.dll" else object())
+    address = ctypes.cast(library.cblas_sgemm, ctypes.c_void_p).value
+    assert fast_blas.gemm.__wrapped__("float32") == address
+    monkeypatch.setattr(fast_blas, "_loaded", list)
+    assert fast_blas.gemm.__wrapped__("float32") == 0
+
+
+def test_a_blas_without_a_limit_leaves_all_cores_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has no threads, or whose number can't be set, as Apple's Accelerate."""
+    monkeypatch.setattr(fast_blas.blas, "libraries", [])
+    monkeypatch.setattr(fast_blas, "cores", lambda: 3)
+    monkeypatch.setattr(fast_threads, "cores", lambda: 3)
+    assert fast_threads.threads() == 3
 
 
 def test_a_process_that_limits_blas_limits_the_helpers_too() -> None:

@@ -6,6 +6,7 @@ once more in the plain form in double precision. NaN, infinities and empty batch
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from minidl.fast.loops import dense, gelu, layers, layout, losses, mean_pools, n
 from minidl.fast.loops.words import copy_long
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
+from tests.other_blas import OtherBlas
 
 DTYPES = [np.float32, np.float64]
 Op = Callable[..., Any]
@@ -152,6 +154,21 @@ def test_matmul(n: int, k: int, m: int, turned: bool, dtype: Any) -> None:
     for c, left, right in ((y, a, b), (da, g, b.T), (db, a.T, g)):
         error = np.abs(c - np.matmul(left, right, dtype=np.float64))
         assert np.all(error <= 2 * np.finfo(dtype).eps * np.sqrt(left.shape[1]) * (np.abs(left) @ np.abs(right)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [ctypes.c_int32, ctypes.c_int64])
+def test_another_blas(size: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers with a BLAS whose sizes have 32 bits, as conda's, Debian's and MKL's."""
+    library = OtherBlas(size)
+    function = library.cblas_sgemm if dtype == np.float32 else library.cblas_dgemm
+    monkeypatch.setattr(layers, "gemm", lambda _: ctypes.cast(function, ctypes.c_void_p).value)
+    rng = np.random.default_rng(0)
+    arrays = [normal(rng, shape, dtype) for shape in ((5, 3, 9, 8), (70, 3, 3, 3), (70,))]
+    check(layers.conv2d, ops.conv2d, arrays, rng)
+    arrays = [normal(rng, shape, dtype) for shape in ((150, 130), (70, 130), (70,))]
+    check(layers.linear, ops.linear, arrays, rng)
+    assert library.calls > 10
 
 
 # ---- rows of a table ----

@@ -178,7 +178,7 @@ print(float(loss.data), *(float(np.abs(p.grad).sum()) for p in net.parameters())
 
 @pytest.mark.extra("numba")
 def test_loops_where_numpy_s_blas_is_out_of_reach():
-    """So it is on Windows, and with MKL and Accelerate: the products are NumPy's, in layers done in one piece too."""
+    """Where no BLAS is found whose products can be called, they are NumPy's, in layers done in one piece too."""
     env = {name: value for name, value in os.environ.items() if name != "MINIDL_NO_FAST"}
     hidden, usual = (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)

@@ -23,6 +23,10 @@ import numpy as np
 from numpy._core import _multiarray_umath
 
 from minidl.backend import same_bits
+from minidl.fast.cores import cores
+
+NUMPY = _multiarray_umath.__file__  # a look-up there includes the libraries that it is linked to, but not on Windows
+GEMMS = "scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm"  # in NumPy's wheels, elsewhere
 
 
 class _Here(threading.local):
@@ -37,7 +41,7 @@ class _Blas:
     libraries  (get, set) functions for each library's number of threads; None until they are needed
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
-    limit      the largest of these
+    limit      the largest of these; all cores, for a BLAS without threads or without a limit that we know of
 
     Ctrl-C may interrupt this between any two lines. So each line leaves a state that the next `hold` repairs, and a
     thread counts as a user only once BLAS is limited. A signal handler may compute between two lines: the lock is
@@ -68,7 +72,7 @@ class _Blas:
             self.libraries = _libraries()
         now = [get() for get, _ in self.libraries]
         self.before = self.before or now
-        self.limit = max(self.before, default=1)
+        self.limit = max(self.before, default=cores())
         if self.limit > 1:
             for _, set_to in self.libraries:
                 set_to(1)
@@ -96,17 +100,21 @@ class _Blas:
 
 
 def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
-    """Functions that get and set the number of threads of the BLAS that NumPy uses."""
-    own = _openblas(_multiarray_umath.__file__)  # a look-up there includes the libraries it is linked to ...
+    """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without."""
+    own = _openblas(NUMPY)
     if own is not None:
         return [own]
+    return [_openblas(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
+
+
+def _loaded() -> list[Any]:
+    """NumPy's BLAS as threadpoolctl finds it among the loaded libraries: where NUMPY does not lead to it."""
     try:
-        from threadpoolctl import ThreadpoolController  # ... but not on Windows, nor if they are not OpenBLAS
+        from threadpoolctl import ThreadpoolController
     except ImportError:
         return []
     found = ThreadpoolController().select(user_api="blas").lib_controllers
-    numpys = [library for library in found if "numpy" in (library.filepath or "")] or found
-    return [_openblas(library.filepath) or (library.get_num_threads, library.set_num_threads) for library in numpys]
+    return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
 def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
@@ -125,14 +133,37 @@ def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | Non
 
 @cache
 def gemm(dtype: Any) -> int:
-    """The address of OpenBLAS's cblas_?gemm with 64-bit sizes, for compiled loops; 0 where NumPy has another BLAS."""
-    library = ctypes.PyDLL(_multiarray_umath.__file__)
-    letter = "s" if dtype == np.float32 else "d"
-    for name in (f"scipy_cblas_{letter}gemm64_", f"cblas_{letter}gemm64_"):
-        found = getattr(library, name, None)
-        if found is not None:
+    """The address of cblas_?gemm in NumPy's BLAS, for compiled loops; 0 where there is none that they can call."""
+    return gemm_of(NUMPY, dtype) or max((gemm_of(found.filepath, dtype) for found in _loaded()), default=0)
+
+
+def gemm_of(path: str, dtype: Any) -> int:
+    """The address of cblas_?gemm in this library; 0 if it has none, or none that multiplies when called as here.
+
+    The loops pass sizes as 64-bit integers. A BLAS with sizes of 32 bits, such as conda's, Debian's or MKL's, reads
+    the lower half: on x86-64 and ARM64 a size takes a register, or 8 bytes of the stack, either way.
+    """
+    library = ctypes.PyDLL(path)
+    dtype = np.dtype(dtype)
+    for name in GEMMS:
+        found = getattr(library, name.format("s" if dtype == np.float32 else "d"), None)
+        if found is not None and _multiplies(found, dtype):
             return ctypes.cast(found, ctypes.c_void_p).value or 0
     return 0
+
+
+def _multiplies(call: Any, dtype: Any) -> bool:
+    """Whether this cblas_?gemm computes C = A B, of matrices (2, 3) and (3, 4) that lie in wider ones."""
+    a, b, c = (np.arange(1, 1 + n, dtype=dtype).reshape(-1, 5) for n in (10, 15, 10))
+    expected = c.copy()
+    expected[:, :4] = (a[:, :3, None] * b[:, :4]).sum(1)
+    real, size, array = np.ctypeslib.as_ctypes_type(dtype), ctypes.c_int64, ctypes.c_void_p
+    call.restype, call.argtypes = (
+        None,
+        [ctypes.c_int] * 3 + [size] * 3 + [real, array, size, array, size, real, array, size],
+    )
+    call(101, 111, 111, 2, 4, 3, 1, a.ctypes.data, 5, b.ctypes.data, 5, 0, c.ctypes.data, 5)  # row-major, as they are
+    return np.array_equal(c, expected)
 
 
 _here, blas = _Here(), _Blas()

@@ -56,6 +56,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "total": sums.total,
     "add_at": rows.add_at,
 }
-if not gemm("float32"):  # another BLAS, or its symbols are hidden, as on Windows: NumPy does the products
+if not gemm("float32"):  # its products cannot be called from here: NumPy does them
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}
     KERNELS["Sequential.forward"] = Fused({kinds: form for kinds, form in FORMS.items() if BatchNorm2d in kinds})
