@@ -482,6 +482,48 @@ def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: p
     assert fast_blas.gemm.__wrapped__("float32") == 0
 
 
+def test_where_each_thread_has_its_own_limit_all_of_them_set_it() -> None:
+    """As where BLAS uses OpenMP: threads that overlap, and the helper threads of both kinds of split."""
+    own = threading.local()
+
+    def get() -> int:
+        return getattr(own, "limit", 2)
+
+    def set_to(limit: int) -> None:
+        own.limit = limit
+
+    held, seen = fast_blas._Blas(), []
+    held.libraries, held.each = [(get, set_to)], True
+
+    def train() -> None:
+        seen.append(get())
+        held.hold()
+        seen.append(get())
+        held.release()
+        seen.append(get())
+
+    def help_out() -> None:
+        held.help()
+        seen.append(get())
+
+    held.hold()
+    for work in (train, help_out):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert (seen, get(), held.limit) == ([2, 1, 2, 1], 1, 2)
+    held.release()
+    assert (get(), held.users, held.before) == (2, set(), [])
+
+
+@pytest.mark.parametrize("names", [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), *fast_blas.LIMITS[:2]])
+def test_the_limit_is_set_for_the_process(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """threadpoolctl would set MKL's for one thread."""
+    library = SimpleNamespace(MKL_Set_Num_Threads_Local=None, **{name: name for name in names})
+    monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
+    assert fast_blas._libraries() == [names]
+
+
 def test_a_blas_without_a_limit_leaves_all_cores_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has no threads, or whose number can't be set, as Apple's Accelerate."""
     monkeypatch.setattr(fast_blas.blas, "libraries", [])

@@ -6,8 +6,8 @@ per process, and so is the set of users: the first thread that enters sets the l
 restores it. So two trainings in two Python threads do not disturb each other.
 
 Other code that changes BLAS's limit in the meantime is beyond our control. All this is tested with the OpenBLAS of
-NumPy's own wheels. For OpenBLAS on OpenMP, BLIS and MKL the setting is found but untested; Apple's Accelerate has none
-that we know of.
+NumPy's own wheels, and was tried with Debian's, with threads of its own or OpenMP's, and with MKL. BLIS's limit is
+found but untested; Apple's Accelerate has one per thread, only from macOS 15 on, which is not used.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from minidl.backend import same_bits
 from minidl.fast.cores import cores
 
 NUMPY = _multiarray_umath.__file__  # a look-up there includes the libraries that it is linked to, but not on Windows
+LIMITS = [  # in the order of their likelihood; builds of OpenBLAS add different words to its names
+    (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+    for prefix in ("scipy_", "")
+    for suffix in ("64_", "_64", "")
+] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
 GEMMS = "scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm"  # in NumPy's wheels, elsewhere
 
 
@@ -42,6 +47,7 @@ class _Blas:
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these; all cores, for a BLAS without threads or without a limit that we know of
+    each       whether each thread has a limit of its own, as where BLAS uses OpenMP: then each user and helper sets it
 
     Ctrl-C may interrupt this between any two lines. So each line leaves a state that the next `hold` repairs, and a
     thread counts as a user only once BLAS is limited. A signal handler may compute between two lines: the lock is
@@ -54,13 +60,14 @@ class _Blas:
         self.users: set[int] = set()
         self.before: list[int] = []
         self.limit = 1
+        self.each = False
 
     def hold(self) -> None:
         _here.depth += 1  # first, or a signal handler that runs meanwhile would release BLAS too early
         try:
             if threading.get_ident() not in self.users:
                 with self.lock:
-                    if not self.users:
+                    if not self.users or self.each:
                         self._hold()
                     self.users.add(threading.get_ident())
         except BaseException:
@@ -70,26 +77,35 @@ class _Blas:
     def _hold(self) -> None:
         if self.libraries is None:
             self.libraries = _libraries()
+            self.each = hasattr(ctypes.PyDLL(NUMPY), "omp_get_max_threads")
         now = [get() for get, _ in self.libraries]
         self.before = self.before or now
         self.limit = max(self.before, default=cores())
-        if self.limit > 1:
+        if self.limit > 1 or self.each:
             for _, set_to in self.libraries:
                 set_to(1)
+
+    def help(self) -> None:
+        """Called once by each helper thread, which computes for others and is no user."""
+        with self.lock:
+            if self.each:
+                for _, set_to in self.libraries or ():
+                    set_to(1)
 
     def release(self) -> None:
         _here.depth -= 1
         if _here.depth == 0:
             with self.lock:
                 self.users.discard(threading.get_ident())
-                if not self.users:
+                if not self.users or self.each:
                     self._restore()
 
     def _restore(self) -> None:
-        if self.limit > 1:
+        if self.limit > 1 or self.each:
             for (_, set_to), limit in zip(self.libraries or (), self.before, strict=False):
                 set_to(limit)
-        self.before = []
+        if not self.users:
+            self.before = []
 
     def forked(self) -> None:
         """In the child of a fork only the forking thread exists: forget the others."""
@@ -101,10 +117,10 @@ class _Blas:
 
 def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
     """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without."""
-    own = _openblas(NUMPY)
+    own = _limit_of(NUMPY)
     if own is not None:
         return [own]
-    return [_openblas(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
+    return [_limit_of(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
 
 
 def _loaded() -> list[Any]:
@@ -117,17 +133,16 @@ def _loaded() -> list[Any]:
     return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
-def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
-    """OpenBLAS's own get and set functions, under the names that builds give them; None for other libraries.
+def _limit_of(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """The functions that get and set the number of threads, for the process, of OpenBLAS or MKL; None for others.
 
-    threadpoolctl calls them too, but from version 3.8 on only for the first thread that asks.
+    threadpoolctl calls OpenBLAS's from version 3.8 on only for the first thread that asks, and sets MKL's number for
+    one thread only.
     """
     library = ctypes.PyDLL(path)  # PyDLL keeps the GIL: the call is short
-    for prefix in ("scipy_", ""):
-        for suffix in ("64_", "_64", ""):
-            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            if get is not None:
-                return get, getattr(library, f"{prefix}openblas_set_num_threads{suffix}")
+    for get, set_to in LIMITS:
+        if hasattr(library, get):
+            return getattr(library, get), getattr(library, set_to)
     return None
 
 

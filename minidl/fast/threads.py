@@ -204,6 +204,7 @@ class _Team:
 
     def _help(self) -> None:
         _here.at_work = True
+        blas.help()
         while True:
             context, job = self.jobs.get()
             context.run(job.help)

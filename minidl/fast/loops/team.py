@@ -28,6 +28,7 @@ from typing import TypeAlias
 import numpy as np
 
 from minidl.backend import Array
+from minidl.fast.blas import blas
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.words import add, call, load, pause, store, swap, ticks
 from minidl.fast.threads import threads
@@ -139,6 +140,7 @@ class _Helper:
 
     def _live(self) -> None:
         self.id = threading.get_native_id()
+        blas.help()
         while True:
             self.wanted.get()
             if hasattr(os, "sched_setaffinity"):
