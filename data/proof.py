@@ -10,9 +10,6 @@ The second line raises Damaged, with one line that says what is wrong, unless th
 key (so a swapped file is detected), and every value is of the right kind and size (see schema.py). The checksum is over
 the values, not the layout: a file that was only reindented is still valid. It protects against damage, not forgery: a
 file that was edited and signed again is accepted.
-
-Files of other formats have a list of their checksums beside them, SHA256SUMS, which `sha256sum -c` reads too: see
-`write_sums` and `check_sums`.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,6 @@ from minidl.data.atomic import write_text
 from minidl.data.schema import Kind, WrongKind, table
 
 SEAL = "sha256"  # the key of the checksum in a signed file
-SUMS = "SHA256SUMS"
 LARGEST = 1 << 28  # bytes of a file that is read whole: ours are far smaller
 
 
@@ -105,29 +101,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def _short(value: Any) -> str:
     words = " ".join(str(value).split())
     return words if len(words) <= 80 else words[:77] + "..."
-
-
-# ---- a folder's other files ----
-
-
-def write_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write SHA256SUMS, with a line for each of these files in the folder."""
-    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
-    write_text(folder / SUMS, "".join(lines))
-
-
-def check_sums(folder: Path, names: Iterable[str]) -> None:
-    """Raise Damaged where one of these files is missing or is not the one that SHA256SUMS was written for."""
-    try:
-        lines = (folder / SUMS).read_bytes().decode().splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise Damaged(f"{folder / SUMS}, with the checksums of the files beside it, is missing or damaged") from None
-    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in names:
-        if not (folder / name).is_file():
-            raise Damaged(f"{folder / name} is missing")
-        if known.get(name) != file_sha256(folder / name):
-            raise Damaged(f"{folder / name} is damaged: its checksum is not the one in {SUMS}")
 
 
 def file_sha256(path: Path) -> str:

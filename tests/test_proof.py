@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import subprocess
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidl.data.proof import Damaged, check_sums, checksum, proven, read_signed, signed, write_signed, write_sums
+from minidl.data.proof import Damaged, checksum, proven, read_signed, signed, write_signed
 from minidl.data.schema import WrongKind, either, flag, listed, mapping, maybe, real, table, text, whole
 
 CONTENT = {"run": "a1", "accuracy": 0.1 + 0.2, "curve": [1, 2.5, None], "words": "Größe", "switch": {"step": 7}}
@@ -141,32 +140,3 @@ def test_kinds(kind, good, bad):
 def test_the_place_is_named():
     with pytest.raises(WrongKind, match=r"^metrics\[1\]\.loss must be a number, not 'x'$"):
         table({"metrics": listed(table({"loss": real()}))})({"metrics": [{"loss": 1}, {"loss": "x"}]}, "")
-
-
-# ---- other files ----
-
-
-def test_sums_are_what_sha256sum_reads(tmp_path):
-    (tmp_path / "results.csv").write_bytes(b"a,b\r\n1,2\r\n")
-    (tmp_path / "times.csv").write_bytes(b"")
-    write_sums(tmp_path, ["results.csv", "times.csv"])
-    check_sums(tmp_path, ["results.csv", "times.csv"])
-    try:
-        done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no sha256sum here")
-    assert done.stdout.split() == ["results.csv:", "OK", "times.csv:", "OK"]
-
-
-@pytest.mark.parametrize("damage", ["results.csv", "SHA256SUMS"])
-def test_sums_find_damage(tmp_path, damage):
-    (tmp_path / "results.csv").write_bytes(b"a,b\n1,2\n")
-    write_sums(tmp_path, ["results.csv"])
-    whole = (tmp_path / damage).read_bytes()
-    for i in range(len(whole)):
-        (tmp_path / damage).write_bytes(whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :])
-        with pytest.raises(Damaged):
-            check_sums(tmp_path, ["results.csv"])
-    (tmp_path / damage).unlink()
-    with pytest.raises(Damaged, match="missing"):
-        check_sums(tmp_path, ["results.csv"])
