@@ -11,12 +11,12 @@ from minidl import Trainer, compare, load_run, nn, report, train, tune
 from minidl.data import load_mnist, write_idx
 from minidl.nn import Linear
 from minidl.optim import SGD
+from minidl.pages import read_run
 from minidl.predict import describe
 from minidl.predict import main as predict
 from minidl.study import __main__ as study
 from minidl.trace import __main__ as trace
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from minidl.training.results import read_results
 from minidl.training.run import Run
 from minidl.weights import WeightsError
 from tests.commands import tiny_dataset
@@ -160,7 +160,7 @@ def test_files_that_repeat_the_checkpoint(made, run, capsys, name, damage):
         "edited": whole.replace(b'"seed": 0', b'"seed": 7').replace(b'accuracy": 0.', b'accuracy": 0.1'),
     }[damage]
     file.write_bytes(damaged)
-    results = read_results(run)
+    results = read_run(run, 0)
     assert len(results.notes) == 1
     assert str(file) in results.notes[0]
     assert results.summary == json.loads((made / "a" / "summary.json").read_text())
@@ -169,12 +169,12 @@ def test_files_that_repeat_the_checkpoint(made, run, capsys, name, damage):
     assert f"note: {file} " in said
     assert "rewritten from the checkpoint" in said
     assert file.read_bytes() == whole
-    assert read_results(run).notes == []
+    assert read_run(run, 0).notes == []
 
 
 def test_what_is_missing_is_called_missing(run, capsys):
     (run / "metrics.jsonl").unlink()
-    assert read_results(run).notes == [f"{run / 'metrics.jsonl'} is missing: taken from the checkpoint"]
+    assert read_run(run, 0).notes == [f"{run / 'metrics.jsonl'} is missing: taken from the checkpoint"]
     assert train.main(["--resume", str(run)]) == 0
     assert f"note: {run / 'metrics.jsonl'} is missing: rewritten from the checkpoint" in capsys.readouterr().out
 

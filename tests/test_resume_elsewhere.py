@@ -14,10 +14,11 @@ from minidl import Trainer, load_run, nn, seed, split
 from minidl.data import load_mnist, write_idx
 from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.optim.schedule import cosine
+from minidl.pages import read_run
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.folder import make_new
-from minidl.training.results import disagreements, read_results
+from minidl.training.results import disagreements
 from minidl.training.run import Options, Run
 from tests.commands import (
     arguments,
@@ -341,14 +342,14 @@ def test_results_are_those_of_the_weights_beside_them(tmp_path, change, epochs):
     data = split(load_mnist("mnist5k"), counts=(60, 40))
     trainer = Trainer(net, SGD(net.parameters(), lr=0.1), data, batch_size=20, folder=tmp_path / "r")
     trainer.fit(1, verbose=False)
-    done = read_results(trainer.save())
-    assert done.summary is not None
+    done = read_run(trainer.save(), 0)
+    assert done.summary
     change(trainer)
-    changed = read_results(trainer.save())
-    assert (changed.summary, changed.notes, changed.config["epochs"]) == (None, [], epochs)
+    changed = read_run(trainer.save(), 0)
+    assert (changed.summary, changed.notes, changed.config["epochs"]) == ({}, [], epochs)
     assert not (tmp_path / "r" / "summary.json").exists()
     trainer.fit(0, verbose=False)
-    again = read_results(tmp_path / "r")
+    again = read_run(tmp_path / "r", 0)
     assert again.notes == []
     assert again.summary["test_loss"] == trainer.evaluate().loss != done.summary["test_loss"]
 
@@ -357,7 +358,7 @@ def test_a_run_by_a_loop_of_ones_own_is_as_long_as_it_was_trained(tmp_path):
     trainer, _ = _one_epoch(partial(SGD, lr=0.1), tmp_path / "r")
     _train_by_hand(trainer)
     next(trainer.steps())
-    results = read_results(trainer.save())
+    results = read_run(trainer.save(), 0)
     assert (len(results.metrics), results.config["epochs"]) == (2, 3)
 
 

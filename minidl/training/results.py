@@ -1,52 +1,23 @@
 """The results in a run folder: the checkpoint holds all of them, and the other files repeat them in readable form.
 
-If they disagree, the checkpoint is right: it is written first, under one checksum. So read a run's numbers with this
-module, not from the files:
-
-    results = read_results(Path("runs/first"))
-    results.summary["test_accuracy"], results.metrics[-1]["val_loss"], results.config["opt"], results.notes
+If they disagree, the checkpoint is right: it is written first, under one checksum. So load_run and the pages read a
+run's numbers from there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from minidl.data.proof import Damaged, checksum, read_json
 from minidl.training.config import Job
 from minidl.training.own import hashes, is_own, short
-from minidl.training.restore import load_run_checkpoint
 
 CHECKPOINT = "checkpoint.safetensors"
 ELSEWHERE = ("dataset", "device")  # settings that may change when a run is resumed
-
-
-@dataclass(frozen=True)
-class Results:
-    """The results of a run, from its checkpoint.
-
-    run      its id, which is in all its files
-    config   its configuration, as in Config
-    metrics  a record per finished epoch, as in metrics.jsonl
-    summary  as in summary.json; None while the run is not finished
-    notes    a sentence for each file of the folder that disagrees or is damaged
-    """
-
-    run: str
-    config: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    summary: dict[str, Any] | None
-    notes: list[str]
-
-
-def read_results(folder: Path) -> Results:
-    """Read the results of a run folder. Raises CheckpointError if its checkpoint is missing or damaged."""
-    state = load_run_checkpoint(folder / CHECKPOINT).state
-    notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
-    return Results(state["run"], state["config"], state["trainer"]["metrics"], full_summary(state), notes)
 
 
 def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
