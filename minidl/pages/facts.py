@@ -6,7 +6,7 @@ split overfits to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,10 @@ class Validation:
         counts = self.confusion.sum(1)
         return [float(self.confusion[k, k] / n) if n else None for k, n in enumerate(counts)]
 
-    def confused(self, most: int = 5) -> list[tuple[int, int, int]]:
-        """The most frequent confusions: (label, prediction, count), most frequent first."""
+    def confused(self) -> list[tuple[int, int, int]]:
+        """The five most frequent confusions: (label, prediction, count), most frequent first."""
         wrong = self.confusion - np.diag(self.confusion.diagonal())
-        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        order = np.argsort(-wrong, axis=None, kind="stable")[:5]
         found = [(int(i), int(j), int(wrong[i, j])) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
         return [each for each in found if each[2]]
 
@@ -122,16 +122,19 @@ def facts_of_folder(folder: Path, model: str | None = None, dataset: Data = None
     """
     run = load_run(folder, model=model, data=dataset)
     state = run.checkpoint.state
-    names = tuple(run.checkpoint.state["data"].get("class_names", ()))
     notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
     if note := changed(model or run.config["model"], state.get("files") or {}, folder.name):
         notes.append(note)
     if dataset is None and run.own and run.config["split_seed"] is None:
-        val, counts, unseen = None, "not in the folder", ARRAYS
-    else:
-        val, counts, unseen = run.splits.val, _data_of(run.splits), NOTHING
-    facts = _facts(run.model, val, state, full_summary(state), run.classes, names, notes, counts)
-    return replace(facts, unseen=unseen)
+        return _facts(run.model, state, notes, "not in the folder", None, ARRAYS)
+    return _facts(run.model, state, notes, _data_of(run.splits), run.splits.val)
+
+
+def facts_of_run(run: Run) -> Facts:
+    """The facts of a run that has just ended."""
+    splits, state = run.job.trainer.splits, run.state()
+    state["optimizer"] = run.job.trainer.optimizer.state_dict()["scalars"]
+    return _facts(run.job.model, state, [], _data_of(splits), splits.val)
 
 
 def _data_of(splits: Splits) -> str:
@@ -139,27 +142,11 @@ def _data_of(splits: Splits) -> str:
     return ", ".join(f"{len(part):,} {name}" for part, name in parts) + " images"
 
 
-def facts_of_run(run: Run) -> Facts:
-    """The facts of a run that has just ended."""
-    splits, state = run.job.trainer.splits, run.state()
-    state["optimizer"] = run.job.trainer.optimizer.state_dict()["scalars"]
-    names, counts = run.job.dataset.class_names, _data_of(splits)
-    facts = _facts(run.job.model, splits.val, state, full_summary(state), splits.classes, names, [], counts)
-    return replace(facts, unseen=NOTHING)
-
-
 def _facts(
-    model: Module,
-    val: Examples | None,
-    state: dict[str, Any],
-    summary: dict[str, Any] | None,
-    classes: int,
-    class_names: tuple[str, ...],
-    notes: list[str],
-    data: str,
+    model: Module, state: dict[str, Any], notes: list[str], data: str, val: Examples | None, unseen: str = NOTHING
 ) -> Facts:
-    config, metrics = state["config"], state["trainer"]["metrics"]
-    name = state["data"]["name"]
+    config, metrics, summary = state["config"], state["trainer"]["metrics"], full_summary(state)
+    name, classes = state["data"]["name"], state["model"]["classes"]
     return Facts(
         title=f"{short(config['model'])} on {Path(name).name}, {short(config['opt'])}, seed {config['seed']}",
         config=config,
@@ -171,10 +158,11 @@ def _facts(
         parameters=count_parameters(model),
         pixels=input_of(model),
         data=f"{Path(name).name}: {data}, {classes} class{'es' * (classes != 1)}",
-        class_names=class_names or tuple(map(str, range(classes))),
+        class_names=tuple(state["data"].get("class_names") or map(str, range(classes))),
         validation=validate(model, val, classes) if val else None,
         first=first_layer(model, tuple(state["model"]["image_size"])),
         notes=notes + _within_an_epoch(state["trainer"]),
+        unseen=unseen,
     )
 
 
@@ -188,7 +176,7 @@ def _within_an_epoch(position: dict[str, Any]) -> list[str]:
     return [f"the run is {steps} into epoch {epoch + 1}: {record}the mistakes and weights shown are the current ones"]
 
 
-def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> Validation:
+def validate(model: Module, val: Examples, classes: int) -> Validation:
     """Compare predictions with labels, using NumPy alone: compiling loops takes longer than one evaluation."""
     with no_fast():
         probabilities, labels = predict(model, val), to_numpy(val.labels)
@@ -199,7 +187,7 @@ def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> 
     places = np.arange(len(labels))
     p_label, p_predicted = probabilities[places, labels], probabilities[places, predicted]
     wrong = np.flatnonzero(predicted != labels)
-    order = wrong[np.lexsort((-p_predicted[wrong], p_label[wrong]))][:worst]
+    order = wrong[np.lexsort((-p_predicted[wrong], p_label[wrong]))][:WORST]
     images: Any = to_numpy(val.images[order]) if len(order) else []
     mistakes = [
         Mistake(int(i), image, int(labels[i]), int(predicted[i]), float(p_label[i]), float(p_predicted[i]))
@@ -208,7 +196,7 @@ def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> 
     return Validation(confusion, mistakes)
 
 
-def first_layer(model: Module, size: tuple[int, ...] | None) -> FirstLayer | None:
+def first_layer(model: Module, size: tuple[int, ...]) -> FirstLayer | None:
     """The first layer with weights, if each of its units can be shown as a picture; else None."""
     for path, layer in model.named_modules():
         if isinstance(layer, Conv2d):
@@ -216,7 +204,7 @@ def first_layer(model: Module, size: tuple[int, ...] | None) -> FirstLayer | Non
             return FirstLayer(f"{path}, {layer!r}", weights[:UNITS, 0], len(weights))
         if isinstance(layer, Linear):
             weights = layer.weight.numpy()
-            if size is None or weights.shape[1] != np.prod(size):
+            if weights.shape[1] != np.prod(size):
                 return None
             return FirstLayer(f"{path}, {layer!r}", weights[:UNITS].reshape(-1, *size), len(weights))
     return None
