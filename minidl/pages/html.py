@@ -98,7 +98,7 @@ def figures(*each: str) -> Html:
     return Html(f'<div class="figures">{"".join(each)}</div>')
 
 
-def image(address: str, alt: str, caption: object = "", look: str = "") -> Html:
+def image(address: str, alt: str, caption: object = "") -> Html:
     """A small image, shown without smoothing."""
     below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return Html(f'<figure class="{look}"><img src="{address}" alt="{escape(alt)}">{below}</figure>')
+    return Html(f'<figure><img src="{address}" alt="{escape(alt)}">{below}</figure>')

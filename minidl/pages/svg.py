@@ -30,15 +30,15 @@ class Mark:
     look: str = "switch"
 
 
-def chart(lines: Sequence[Polyline], title: str, marks: Sequence[Mark] = (), xlabel: str = "epoch") -> str:
-    """Lines over a common axis, as an <svg>. Points that are not finite are skipped; "" if none remain."""
+def chart(lines: Sequence[Polyline], title: str, marks: Sequence[Mark] = ()) -> str:
+    """Lines by epoch, as an <svg>. Points that are not finite are skipped; "" if none remain."""
     kept = [Polyline(each.name, _finite(each.points), each.look) for each in lines]
     points = [point for each in kept for point in each.points]
     if not points:
         return ""
     xs = [x for x, _ in points] + [mark.x for mark in marks]
     plot = _Plot((min(xs), max(xs)), _span([y for _, y in points]))
-    parts = [plot.grid(xlabel)]
+    parts = [plot.grid()]
     parts += [plot.mark(mark) for mark in marks]
     parts += [plot.line(each) for each in kept]
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
@@ -90,7 +90,7 @@ class _Plot:
         low, high = self.ys
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    def grid(self, xlabel: str) -> str:
+    def grid(self) -> str:
         parts = []
         for value, words in self.levels.items():
             y = self.y(value)
@@ -101,7 +101,7 @@ class _Plot:
                 f'<text x="{self.x(value)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:.0f}</text>'
             )
         middle = (self.left + WIDTH - RIGHT) / 2
-        parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(xlabel)}</text>')
+        parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">epoch</text>')
         return "".join(parts)
 
     def mark(self, mark: Mark) -> str:
