@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
-from minidl.pages.report import percent, points, switch_mark, switch_words
+from minidl.pages.report import percent, points, switch_mark, switch_words, value_words
 from minidl.pages.svg import Polyline, chart
 from minidl.training.own import of_file, short
 from minidl.training.restore import load_run_checkpoint
@@ -165,7 +165,7 @@ def differences(runs: Sequence[Compared]) -> list[list[str]]:
         for each in settings:
             del each["weights"]
     names = list(dict.fromkeys(name for each in settings for name in each))
-    values = {name: [_value(each.get(name)) for each in settings] for name in names}
+    values = {name: [value_words(each.get(name)) for each in settings] for name in names}
     return [[name.replace("_", "-"), *each] for name, each in values.items() if len(set(each)) > 1]
 
 
@@ -178,17 +178,6 @@ def _flat(optimizer: dict[str, Any] | None, part: str = "") -> dict[str, Any]:
         elif value not in USUAL and (part or name != "rule"):
             found[part + name] = value
     return found
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict):  # a schedule
-        given = [*value["how"], *(f"{name}={_value(each)}" for name, each in value["named"].items())]
-        return f"{value['schedule']}({_value(given)})"
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def compare_table(runs: Sequence[Compared]) -> str:

@@ -64,12 +64,18 @@ def switch_words(switch: dict[str, Any] | None, phases: list[str]) -> str:
 def settings_words(config: dict[str, Any]) -> str:
     """The optimizer's settings that are in use."""
     given = {name: config.get(name) for name in SETTINGS if config.get(name) not in (None, "", "constant")}
-    return ", ".join(f"{name.replace('_', '-')} {_plain(value)}" for name, value in given.items())
+    return ", ".join(f"{name.replace('_', '-')} {value_words(value)}" for name, value in given.items())
 
 
-def _plain(value: Any) -> str:
+def value_words(value: Any) -> str:
+    """A setting in words; "" for None."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):  # a schedule
+        given = [*value["how"], *(f"{name}={value_words(each)}" for name, each in value["named"].items())]
+        return f"{value['schedule']}({value_words(given)})"
     if isinstance(value, (list, tuple)):
-        return ",".join(map(_plain, value))
+        return ",".join(map(value_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
