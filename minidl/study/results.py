@@ -15,7 +15,7 @@ from typing import Any
 
 from minidl.data.atomic import write_text
 from minidl.study.made import device_of, has_pins
-from minidl.study.runs import Trial
+from minidl.study.regimes import Regime
 from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
 
@@ -24,25 +24,19 @@ SETTINGS = ("at", "lr", "lr_sgd", "lr_after", "momentum", "factor", "decay", "rt
 
 def write_tables(plan: Plan, folder: Path) -> None:
     """Write results.csv and times.csv for all finished runs."""
-    rows, times = [], []
-    for names, run, record in _done(plan):
-        about = _about(names, run)
-        rows.append(about | _row(plan, names["regime"], record))
-        times.append(about | {name: record["times"][name] for name in ("cpu_seconds", "seconds")})
-    _write_csv(folder / "results.csv", rows)
-    _write_csv(folder / "times.csv", times)
+    done = list(_done(plan))
+    _write_csv(folder / "results.csv", [about | row for about, row, _ in done])
+    times = ("cpu_seconds", "seconds")
+    _write_csv(folder / "times.csv", [about | {name: took[name] for name in times} for about, _, took in done])
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
     """A dict for each finished run, with the columns of results.csv as numbers, for `pandas.DataFrame(rows(plan))`."""
-    return [_about(names, run) | _row(plan, names["regime"], record) for names, run, record in _done(plan)]
+    return [about | row for about, row, _ in _done(plan)]
 
 
-def _about(names: dict[str, str], run: Trial) -> dict[str, Any]:
-    return names | {"seed": run.seed, "run": run.key}
-
-
-def _done(plan: Plan) -> Iterator[tuple[dict[str, str], Trial, Record]]:
+def _done(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """For each finished run: which it is, its row without that, and its times."""
     for regime in plan.study.regimes:
         groups = [(c.key, "tuning", plan.known_runs(regime, c)) for c in plan.study.taking_part(regime)]
         for kind in MAPS:
@@ -51,11 +45,10 @@ def _done(plan: Plan) -> Iterator[tuple[dict[str, str], Trial, Record]]:
             for run in runs:
                 if record := plan.store.get(run):
                     about = {"regime": regime.name, "contestant": key, "purpose": "final" if run.final else purpose}
-                    yield about, run, record
+                    yield about | {"seed": run.seed, "run": run.key}, _row(plan, regime, record), record["times"]
 
 
-def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
-    regime = next(regime for regime in plan.study.regimes if regime.name == name)
+def _row(plan: Plan, regime: Regime, record: Record) -> dict[str, Any]:
     recipe, result, made = dict(record["run"]["recipe"]), record["result"], record["made"]
     switch = result["switch"] or {}
     tuned = (axis.name for contestant in plan.study.contestants for axis in contestant.axes)
