@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from statistics import median
 
 from minidl.study.analysis import Block, decided_before, tuned_again
-from minidl.study.claims import BOTH, COSINE, CUT, LOSS, SPEED, SWITCH, TITLE, Claim
+from minidl.study.claims import BOTH, COSINE, CUT, SWITCH, TITLE, TITLE_LOSS, TITLE_SPEED, Claim
 from minidl.study.statistics import BETTER, EQUIVALENT, OPEN, WORSE
 
 
@@ -35,9 +35,7 @@ def details(blocks: Sequence[Block]) -> str:
     counted = _counted(blocks)
     if not any(block.word(TITLE) for block in counted):
         return ""
-    cosine, both, speed, loss = (
-        tally(counted, claim) for claim in (COSINE, BOTH, _same(TITLE, SPEED), _same(TITLE, LOSS))
-    )
+    cosine, both, speed, loss = (tally(counted, claim) for claim in (COSINE, BOTH, TITLE_SPEED, TITLE_LOSS))
     return (
         f"Compared with Adam on a cosine schedule, the switch was {spelled(cosine)}; the switch followed by a cosine "
         f"was {spelled(both)}. Compared with the cut, in steps to a good validation accuracy the switch was "
@@ -48,8 +46,8 @@ def details(blocks: Sequence[Block]) -> str:
 
 def _early(blocks: Sequence[Block]) -> str:
     """The regimes in which the speed of switch and cut was decided before either came."""
-    claim = _same(TITLE, SPEED)
-    names = [f"the {block.regime.name}" for block in blocks if block.word(claim) and decided_before(block, claim)]
+    early = [block for block in blocks if block.word(TITLE_SPEED) and decided_before(block, TITLE_SPEED)]
+    names = [f"the {block.regime.name}" for block in early]
     return f" (in {_list(names)} most runs got there before the switch or the cut)" if names else ""
 
 
@@ -113,10 +111,6 @@ def _moments(blocks: Sequence[Block]) -> str:
 def _range(values: Sequence[float]) -> str:
     low, high = f"{values[0]:.2g}", f"{values[-1]:.2g}"
     return low if low == high else f"{low} to {high}"
-
-
-def _same(claim: Claim, measure: str) -> Claim:
-    return Claim(claim.text, claim.a, claim.b, measure)
 
 
 def tally(blocks: Sequence[Block], claim: Claim) -> dict[str, int]:
