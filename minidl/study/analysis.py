@@ -107,11 +107,9 @@ def analyse(plan: Plan) -> list[Block]:
     """All regimes, with the contestants whose final runs started. Intervals are simultaneous over all that count."""
     drafts = [_draft(plan, regime) for regime in plan.study.regimes]
     counted = [i for i, block in enumerate(drafts) if block.counted]
-    asked = [_asked(plan, draft.entries) for draft in drafts]
+    asked = [_asked(draft.entries) for draft in drafts]
     differences = [[difference(d, claim) for claim in claims] for d, claims in zip(drafts, asked, strict=True)]
-    found: dict[int, list[Interval]] = dict(
-        zip(counted, simultaneous([differences[i] for i in counted]), strict=True) if counted else ()
-    )
+    found = dict(zip(counted, simultaneous([differences[i] for i in counted]), strict=True))
     for i in range(len(drafts)):
         if i not in found:  # outside the family: intervals of its own, and no part in the headlines
             found[i] = simultaneous([differences[i]])[0]
@@ -121,9 +119,9 @@ def analyse(plan: Plan) -> list[Block]:
     ]
 
 
-def _asked(plan: Plan, entries: dict[str, Entry]) -> list[Claim]:
-    """The claims whose two contestants are both there."""
-    return [claim for claim in claims_for(plan.study.contestants) if {claim.a, claim.b} <= set(entries)]
+def _asked(entries: dict[str, Entry]) -> list[Claim]:
+    """The claims about contestants that are there."""
+    return claims_for([entry.contestant for entry in entries.values()])
 
 
 def _verdict(claim: Claim, regime: Regime, interval: Interval) -> Verdict:
@@ -144,7 +142,7 @@ def _draft(plan: Plan, regime: Regime) -> Block:
             count = sum(collapsed(record, regime) for record in finals.values())
             entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count, len(plan.study.seeds))
     maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
-    levels = _levels(entries, _asked(plan, entries), 1 / plan.dataset.classes)
+    levels = _levels(entries, _asked(entries), 1 / plan.dataset.classes)
     return Block(regime, entries, levels, tuple(_misses(regime, entries)), _complete(plan, regime), (), maps)
 
 
@@ -178,13 +176,14 @@ def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
     for key in REFERENCES:
         if key not in entries:
             continue
-        means = {part: entries[key].middle(f"{part}_accuracy") for part in ("train", "val", "test")}
-        values = {"train": means["train"], "gap": means["train"] - means["val"], "test": means["test"]}
-        for name, (low, high) in (("train", shows.train), ("gap", shows.gap), ("test", shows.test)):
-            if not low <= values[name] <= high:
-                words = {"train": "training accuracy", "gap": "gap", "test": "test accuracy"}[name]
-                unit = "points" if name == "gap" else "%"
-                found.append(f"{key}'s {words} is {100 * values[name]:.2f}, not {100 * low:g} to {100 * high:g} {unit}")
+        train, val, test = (entries[key].middle(f"{part}_accuracy") for part in ("train", "val", "test"))
+        for words, value, (low, high), unit in (
+            ("training accuracy", train, shows.train, "%"),
+            ("gap", train - val, shows.gap, "points"),
+            ("test accuracy", test, shows.test, "%"),
+        ):
+            if not low <= value <= high:
+                found.append(f"{key}'s {words} is {100 * value:.2f}, not {100 * low:g} to {100 * high:g} {unit}")
     return found
 
 
