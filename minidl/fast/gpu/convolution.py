@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from minidl.backend import Array, xp_of
@@ -19,17 +19,9 @@ FEW_PIXELS = 16384  # pixels below which such a kernel has too few active blocks
 BLOCKS = 1056  # blocks among which a convolution's weight gradient is split: eight for each of 132 multiprocessors
 
 
-def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
-    return _conv2d(x, w, b, stride, padding, with_relu=False)
-
-
-def conv2d_relu(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """relu(conv2d(...)): bias and ReLU in one pass, forward and backward."""
-    return _conv2d(x, w, b, stride, padding, with_relu=True)
-
-
-def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: bool) -> Any:
+def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0, *, with_relu: bool = False) -> Any:
+    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW). with_relu: bias and ReLU are
+    one pass, forward and backward."""
     sizes = _conv_sizes(x, w, b, stride, padding)
     if sizes is None:
         return NotImplemented
@@ -41,6 +33,9 @@ def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: b
     if b is not None:
         edges.append((b, into(b, lambda g, out: bias(rows(g), out))))
     return record("conv2d_relu" if with_relu else "conv2d", convolution.images(y), *edges)
+
+
+conv2d_relu = partial(conv2d, with_relu=True)
 
 
 def conv2d_relu_max_pool2d(

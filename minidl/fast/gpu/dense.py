@@ -7,6 +7,7 @@ operations is one kernel here (kernels.cu), and the matrix products are cuBLAS's
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,9 @@ def contiguous(x: Array) -> Array:
 # ---- dense layers ----
 
 
-def linear(x: Tensor, w: Any, b: Any = None) -> Any:
-    """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
-    return _linear(x, w, b, with_relu=False)
-
-
-def linear_relu(x: Tensor, w: Any, b: Any = None) -> Any:
-    """relu(linear(x, w, b)): bias and ReLU in one pass, forward and backward."""
-    return _linear(x, w, b, with_relu=True)
-
-
-def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
+def linear(x: Tensor, w: Any, b: Any = None, *, with_relu: bool = False) -> Any:
+    """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out). with_relu: bias and ReLU are one pass, forward and
+    backward."""
     if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
     if (b is not None and b.shape != w.shape[:1]) or max(x.size, w.size, len(x.data) * len(w.data)) > MANY:
@@ -72,6 +65,9 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
     if b is not None:
         edges.append((b, into(b, bias)))
     return record("linear_relu" if with_relu else "linear", y, *edges)
+
+
+linear_relu = partial(linear, with_relu=True)
 
 
 def before_activation(

@@ -58,7 +58,8 @@ def asked(t: Tensor | None) -> bool:
 
 
 def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
-    """See ops.linear. x (..., in), w (out, in), b (out,) -> (..., out)."""
+    """See ops.linear. x (..., in), w (out, in), b (out,) -> (..., out). relu: fused with a ReLU: one pass over the
+    output adds the bias and clamps at 0."""
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented
     call, dtype, (n_out, n_in) = gemm(x.dtype), x.dtype, w.shape
@@ -91,9 +92,7 @@ def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
     return np.zeros(n, dtype) if relu else nothing(1, dtype)
 
 
-def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
-    """Linear and ReLU fused: one pass over the output adds the bias and clamps at 0."""
-    return linear(x, w, b, relu=True)
+linear_relu = partial(linear, relu=True)
 
 
 def matmul(a: Tensor, b: Any) -> Any:
@@ -127,20 +126,14 @@ def matmul(a: Tensor, b: Any) -> Any:
 # ---- convolutions ----
 
 
-def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
-    return (
-        Convolution(x, w, b, stride, padding).output()
-        if usual_convolution(x, w, b, stride, padding)
-        else NotImplemented
-    )
-
-
-def conv2d_relu(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Any:
-    """Conv2d and ReLU fused."""
+def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0, *, relu: bool = False) -> Any:
+    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW). relu: fused with a ReLU."""
     if not usual_convolution(x, w, b, stride, padding):
         return NotImplemented
-    return Convolution(x, w, b, stride, padding, relu=True).output()
+    return Convolution(x, w, b, stride, padding, relu).output()
+
+
+conv2d_relu = partial(conv2d, relu=True)
 
 
 def conv2d_max_pool2d(
