@@ -26,9 +26,10 @@ Kinds: TypeAlias = "tuple[type[Module], ...]"
 
 
 def batch_norm(x: Any, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool,
-               momentum: float, eps: float) -> Any:  # fmt: skip
-    """What nn.BatchNorm1d and 2d do: ops.batch_norm, and counting the batch."""
-    y = NotImplemented if x.ndim != ndim else ops.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+               momentum: float, eps: float, norm: Form | None = None) -> Any:  # fmt: skip
+    """What nn.BatchNorm1d and 2d do: ops.batch_norm, or another form `norm` of it, and counting the batch."""
+    form = norm or ops.batch_norm
+    y = NotImplemented if x.ndim != ndim else form(x, mean, var, weight, bias, training, momentum, eps)
     if y is not NotImplemented and training:
         batches += 1
     return y

@@ -7,11 +7,13 @@ window is contiguous.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl.backend import Array, xp_of
+from minidl.fast import fuse
 from minidl.fast.gpu.dense import contiguous, once
 from minidl.fast.gpu.launch import BLOCK, MANY, cut, kernels_for, sum_rows
 from minidl.fast.linear import channels_last, plain
@@ -204,14 +206,4 @@ def batch_norm(
     return record("batch_norm_relu" if with_relu else "batch_norm", first(y) if x.ndim == 4 else y, *edges)
 
 
-def batch_norm_relu(
-    x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
-    eps: float,
-) -> Any:  # fmt: skip
-    """relu(batch_norm(...)) in the passes of batch norm; `batches` is incremented. See fuse.batch_norm."""
-    if x.ndim != ndim:
-        return NotImplemented
-    y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, with_relu=True)
-    if y is not NotImplemented and training:
-        batches += 1
-    return y
+batch_norm_relu = partial(fuse.batch_norm, norm=partial(batch_norm, with_relu=True))

@@ -7,11 +7,13 @@ side, and the sums of a channel's columns are combined at the end. Normalized va
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import CPU, Array
+from minidl.fast import fuse
 from minidl.fast.gpu.dense import once
 from minidl.fast.linear import into, plain
 from minidl.fast.loops.compiler import loop, part
@@ -244,6 +246,9 @@ def batch_norm(
     return record("batch_norm_relu" if relu else "batch_norm", as_given(y, x.shape), *edges)
 
 
+batch_norm_relu = partial(fuse.batch_norm, norm=partial(batch_norm, relu=True))
+
+
 def as_lines(x: Array) -> tuple[Array, tuple[int, int, int]]:
     """x as a matrix, and its groups: see `measure`."""
     n, c = x.shape[:2]
@@ -261,16 +266,3 @@ def as_given(lines: Array, shape: tuple[int, ...]) -> Array:
         return lines
     n, c, h, w = shape
     return usual(lines.reshape(shape if c < FEW else (n, h, w, c)), c < FEW)
-
-
-def batch_norm_relu(
-    x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
-    eps: float,
-) -> Any:  # fmt: skip
-    """BatchNorm1d or 2d and ReLU; `batches` is incremented. See fuse.batch_norm."""
-    y = NotImplemented
-    if x.ndim == ndim:
-        y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, relu=True)
-    if y is not NotImplemented and training:
-        batches += 1
-    return y
