@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -20,7 +20,7 @@ import numpy as np
 
 from minidl import no_gpu
 from minidl.refuse import refuse
-from minidl.telling import block
+from minidl.telling import block, holding
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -184,14 +184,9 @@ def read_together(xp: Any, values: list[Any]) -> list[float]:
 _crossing_forbidden: ContextVar[bool] = ContextVar("crossing_forbidden", default=False)
 
 
-@contextmanager
-def no_crossing() -> Iterator[None]:
+def no_crossing() -> AbstractContextManager[None]:
     """`with no_crossing():` sending an array to the GPU, or reading one from it, raises DeviceError."""
-    token = _crossing_forbidden.set(True)
-    try:
-        yield
-    finally:
-        _crossing_forbidden.reset(token)
+    return holding(_crossing_forbidden, True)
 
 
 # ---- the same bits, whichever thread computes ----
@@ -271,23 +266,17 @@ def reference_only_now() -> bool:
 @block
 def reference_only() -> Iterator[None]:
     """`with reference_only():` every operation runs as written in ops*.py, without kernels."""
-    yield from _only(PLAIN)
+    with holding(_forms, PLAIN):
+        yield
 
 
 @block
 def no_fast() -> Iterator[None]:
     """`with no_fast():` nothing runs in compiled loops, as if the extra `fast` were not installed."""
-    yield from _only(min(NUMPY, _forms.get()))
+    with holding(_forms, min(NUMPY, _forms.get())):
+        yield
 
 
 def no_fast_now() -> bool:
     """Whether this is inside no_fast() or reference_only()."""
     return _forms.get() < COMPILED
-
-
-def _only(forms: int) -> Iterator[None]:
-    token = _forms.set(forms)
-    try:
-        yield
-    finally:
-        _forms.reset(token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from minidl.telling import block
+from minidl.telling import block, holding
 
 # Whether operations are recorded. A context variable is per thread: no_grad() in one does not affect the others.
 recording: ContextVar[bool] = ContextVar("recording", default=True)
@@ -17,21 +17,15 @@ def no_grad() -> Iterator[None]:
 
     `@no_grad()` does the same for a whole function.
     """
-    token = recording.set(False)
-    try:
+    with holding(recording, False):
         yield
-    finally:
-        recording.reset(token)
 
 
 @block
 def enable_grad() -> Iterator[None]:
     """`with enable_grad():` operations are recorded, inside no_grad() too."""
-    token = recording.set(True)
-    try:
+    with holding(recording, True):
         yield
-    finally:
-        recording.reset(token)
 
 
 def is_recording() -> bool:

@@ -11,12 +11,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 Function = TypeVar("Function", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 
 def tell(words: str) -> None:
@@ -105,6 +107,16 @@ class Block:
         if not self.used:
             warnings.warn(f"{self.name} on a line of its own does nothing: write `with {self.name}:`, and put the code "
                           "it is for inside", stacklevel=2)  # fmt: skip
+
+
+@contextmanager
+def holding(variable: ContextVar[Value], value: Value) -> Iterator[None]:
+    """Inside, the context variable has this value, in this thread."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 def block(function: Callable[P, Iterator[None]]) -> Callable[P, Block]:

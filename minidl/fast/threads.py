@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 from minidl.backend import same_bits
 from minidl.fast.blas import blas
 from minidl.fast.cores import cores
-from minidl.telling import block
+from minidl.telling import block, holding
 
 PARTS = 16  # at most, unless the cache requires more
 WORTH = 1 << 22  # multiplications: some 90 microseconds, about the cost of dispatching a part
@@ -82,11 +82,8 @@ def use_threads(n: int | None) -> Iterator[None]:
     """
     if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
         raise ValueError(f"threads must be a whole number, 1 or more, or None, got {n!r}")
-    token = _wanted.set(n)
-    try:
+    with holding(_wanted, n):
         yield
-    finally:
-        _wanted.reset(token)
 
 
 def threads() -> int:

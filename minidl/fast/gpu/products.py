@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from minidl.backend import Array, xp_of
 from minidl.fast.gpu.launch import kernels_for
+from minidl.telling import holding
 
 NUMBERS = {np.dtype(t): (np.ones(1, t), np.zeros(1, t)) for t in (np.float32, np.float64)}  # alpha and beta
 THIN = 16  # rows of a weight gradient, up to which cuBLAS computes its transpose far faster
@@ -26,14 +27,9 @@ DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
 _tf32: ContextVar[bool] = ContextVar("tf32", default=False)
 
 
-@contextmanager
-def tf32(on: bool = True) -> Iterator[None]:
+def tf32() -> AbstractContextManager[None]:
     """`with tf32():` products of float32 on the tensor cores, their factors rounded to 10 bits of mantissa."""
-    token = _tf32.set(on)
-    try:
-        yield
-    finally:
-        _tf32.reset(token)
+    return holding(_tf32, True)
 
 
 def using_tf32() -> bool:

@@ -9,12 +9,13 @@ on the slip where the number will be, and the function that computes it is store
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 from minidl.backend import Array
+from minidl.telling import holding
 
 LENGTH = 64  # numbers on a slip
 
@@ -56,14 +57,9 @@ class Slip:
 _recording: ContextVar[Slip | None] = ContextVar("slip", default=None)
 
 
-@contextmanager
-def recording(slip: Slip) -> Iterator[None]:
+def recording(slip: Slip) -> AbstractContextManager[None]:
     """While a step is recorded, numbers are places on this slip."""
-    token = _recording.set(slip)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+    return holding(_recording, slip)
 
 
 def is_recording_step() -> bool:
