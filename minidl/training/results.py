@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.proof import Damaged, checksum, read_json
-from minidl.training.config import Job
+from minidl.training.config import Config, Job
 from minidl.training.own import hashes, is_own, short
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -41,13 +41,17 @@ def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**state["summary"], "seconds": round(p["seconds"], 3), "samples_per_second": speed}
 
 
+def decides(config: Config) -> dict[str, Any]:
+    """What determines a result in these settings, for a hash: without the location of data and files."""
+    named = {name: value for name, value in asdict(config).items() if name != "dataset"}
+    named |= {name: short(named[name]) for name in ("model", "opt")}
+    return {"config": named, "files": sorted(hashes(config.model, config.opt).values())}
+
+
 def identity(job: Job, versions: Mapping[str, Any], parent: Mapping[str, Any] | None) -> str:
-    """A run's id: a hash of everything that determines its result, without the location of its data."""
-    config = {name: value for name, value in asdict(job.config).items() if name != "dataset"}
-    config |= {name: short(config[name]) for name in ("model", "opt")}
-    files = sorted(hashes(job.config.model, job.config.opt).values())
-    decides = {"config": config, "files": files, "data": job.dataset.sha256, "versions": versions, "parent": parent}
-    return checksum(decides)[:16]
+    """A run's id: a hash of everything that determines its result."""
+    others = {"data": job.dataset.sha256, "versions": versions, "parent": parent}
+    return checksum(decides(job.config) | others)[:16]
 
 
 def metrics_text(run: str, metrics: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from minidl.data import Dataset
 from minidl.data.proof import Damaged, checksum, read_signed, write_signed
 from minidl.data.schema import listed, mapping, maybe, real, table, text, whole
 from minidl.training.config import Config
-from minidl.training.own import hashes, of_file, short
+from minidl.training.own import of_file
+from minidl.training.results import decides
 from minidl.training.run import BITS
 
 Key = tuple[tuple[str, float | None], ...]
@@ -27,12 +27,9 @@ KINDS = {"search": text(64), "tried": listed(_TRIED)}
 
 
 def search_id(base: Config, dataset: Dataset, epochs: int, fast: str | None) -> str:
-    """A hash of everything that determines a search's results, without the location of data and files."""
-    config = {name: value for name, value in asdict(base).items() if name != "dataset"}
-    config |= {name: short(config[name]) for name in ("model", "opt")}
-    files = sorted(hashes(base.model, base.opt).values())
-    decides = {"config": config, "files": files, "data": dataset.sha256, "epochs": epochs, "bits": BITS, "fast": fast}
-    return checksum(decides)[:16]
+    """A hash of everything that determines a search's results."""
+    others = {"data": dataset.sha256, "epochs": epochs, "bits": BITS, "fast": fast}
+    return checksum(decides(base) | others)[:16]
 
 
 def default_file(base: Config, dataset: Dataset, search: str) -> Path:
