@@ -283,7 +283,7 @@ class Run:
             "val_accuracy": val_accuracy,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
-            "switch": event and {k: getattr(event, k) for k in ("step", "epoch", "lr", "condition")},
+            "switch": event and event._asdict(),
             **self.stamp,
         }
 
