@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,20 +30,20 @@ def switch_of(optimizer: Optimizer) -> dict[str, Any] | None:
         "conditions": [{"condition": s.condition, "metric": s.metric} for s in now],
         "event": event and event._asdict(),
         "verdict": optimizer.verdict(),
-        "projection": projection and rates_of(projection, list(singles(optimizer.switch))),
+        "projection": projection and rates_of(projection, optimizer.switch),
     }
 
 
-def rates_of(projection: Projection, conditions: Sequence[Condition]) -> dict[str, Any]:
+def rates_of(projection: Projection, switch: Condition) -> dict[str, Any]:
     """gamma and Lambda of each step and, if a condition is on them, what it compares and within what tolerance."""
     gammas, lambdas = np.array(projection.gammas), np.array(projection.lambdas)
     rates: dict[str, Any] = {"gamma": gammas, "lambda": lambdas, "compared": None, "tolerance": None}
-    for condition in conditions:
-        if isinstance(condition, Projected) and condition.rtol is not None:
+    for condition in (one for one in singles(switch) if isinstance(one, Projected)):
+        if condition.rtol is not None:
             rates["tolerance"] = condition.rtol * np.abs(lambdas)
-        elif isinstance(condition, Projected) and condition.eps is not None and rates["tolerance"] is None:
+        elif condition.eps is not None and rates["tolerance"] is None:
             rates["tolerance"] = np.full_like(lambdas, condition.eps)
-        if isinstance(condition, Projected) and 1 < condition.window <= len(gammas):
+        if 1 < condition.window <= len(gammas):
             means = np.convolve(gammas, np.full(condition.window, 1 / condition.window), "valid")
             rates["compared"] = np.concatenate([np.full(condition.window - 1, np.nan), means])
     return rates

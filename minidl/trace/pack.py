@@ -54,27 +54,16 @@ def pack(value: Any) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """The value that was packed. Raises ValueError if the bytes are not a recording."""
+    damages = (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, zlib.error)
     try:
         return _unpacked(_unzipped(data))
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        RecursionError,
-        zlib.error,
-    ) as error:
+    except damages as error:
         raise ValueError(f"no recording, or a damaged one: {error}") from error
 
 
 def _unzipped(data: bytes) -> bytes:
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            content = file.read(LARGEST + 1)
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
+    with gzip.open(io.BytesIO(data)) as file:
+        content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"it decompresses to more than {LARGEST >> 20:,} MiB")
     return content

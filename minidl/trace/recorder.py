@@ -149,9 +149,8 @@ class Recorder(Observer):
 
     def _note_condition(self, step: int) -> None:
         note = note_of(self.trainer.optimizer, step)
-        if note is None or self._event is not None:
-            return  # there is nothing to switch, or it has switched
-        self._history.append(note)
+        if note is not None and self._event is None:  # else there is nothing to switch, or it has switched
+            self._history.append(note)
 
     def _recent_to_frames(self) -> None:
         self._raw.extend(self._recent)
