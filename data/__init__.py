@@ -17,18 +17,9 @@ from minidl.data.splits import Examples, Splits, split
 from minidl.refuse import missing
 
 __all__ = [
-    "DataError",
-    "Dataset",
-    "DownloadError",
-    "Examples",
-    "IdxError",
-    "Splits",
-    "batches",
-    "load_mnist",
-    "read_idx",
-    "split",
-    "write_idx",
-]
+    "DataError", "Dataset", "DownloadError", "Examples", "IdxError", "Splits", "batches", "load_mnist", "read_idx",
+    "split", "write_idx",
+]  # fmt: skip
 
 
 if not TYPE_CHECKING:

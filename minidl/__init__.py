@@ -57,29 +57,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "DeviceError",
-    "Examples",
-    "GradientError",
-    "LoadedRun",
-    "Observer",
-    "Splits",
-    "Tensor",
-    "Trainer",
-    "batches",
-    "evaluate",
-    "gradcheck",
-    "load_mnist",
-    "load_run",
-    "nn",
-    "no_fast",
-    "no_grad",
-    "ops",
-    "predict",
-    "reference_only",
-    "seed",
-    "split",
-    "use_threads",
-]
+    "DeviceError", "Examples", "GradientError", "LoadedRun", "Observer", "Splits", "Tensor", "Trainer", "batches",
+    "evaluate", "gradcheck", "load_mnist", "load_run", "nn", "no_fast", "no_grad", "ops", "predict",
+    "reference_only", "seed", "split", "use_threads",
+]  # fmt: skip
 _LATER = {  # layers above the engine are imported on first use
     "Examples": "minidl.data.splits",
     "LoadedRun": "minidl.program",

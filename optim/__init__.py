@@ -26,57 +26,16 @@ from minidl.optim.schedule import MAKERS, ScheduleError, parse_schedule
 from minidl.optim.scheduler import ExponentialLR, LinearLR, OneCycleLR
 from minidl.optim.sgd import SGD
 from minidl.optim.swats import SWATS
-from minidl.optim.switch import (
-    AfterEpochs,
-    AfterSteps,
-    AllOf,
-    AnyOf,
-    Condition,
-    Crossing,
-    Gap,
-    Plateau,
-    Projected,
-)
+from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 from minidl.optim.switch_text import SwitchError, parse_switch
 from minidl.refuse import missing
 
 __all__ = [
-    "GNMT",
-    "SGD",
-    "SWATS",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "AfterEpochs",
-    "AfterSteps",
-    "AllOf",
-    "AnyOf",
-    "Blend",
-    "Condition",
-    "Crossing",
-    "ExponentialLR",
-    "FlatParameters",
-    "Formula",
-    "Gap",
-    "Given",
-    "GrammarError",
-    "Hybrid",
-    "Line",
-    "LinearLR",
-    "OneCycleLR",
-    "Optimizer",
-    "Plateau",
-    "Progress",
-    "Projected",
-    "RMSprop",
-    "Rule",
-    "Schedule",
-    "ScheduleError",
-    "SwitchError",
-    "SwitchEvent",
-    "parse_schedule",
-    "parse_switch",
-]
+    "GNMT", "SGD", "SWATS", "Adagrad", "Adam", "AdamW", "AfterEpochs", "AfterSteps", "AllOf", "AnyOf", "Blend",
+    "Condition", "Crossing", "ExponentialLR", "FlatParameters", "Formula", "Gap", "Given", "GrammarError", "Hybrid",
+    "Line", "LinearLR", "OneCycleLR", "Optimizer", "Plateau", "Progress", "Projected", "RMSprop", "Rule",
+    "Schedule", "ScheduleError", "SwitchError", "SwitchEvent", "parse_schedule", "parse_switch",
+]  # fmt: skip
 
 
 if not TYPE_CHECKING:

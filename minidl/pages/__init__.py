@@ -8,12 +8,4 @@ from minidl.pages.compare import compare_page, compare_table, read_run
 from minidl.pages.facts import Facts, facts_of_folder, facts_of_run
 from minidl.pages.report import report_page
 
-__all__ = [
-    "Facts",
-    "compare_page",
-    "compare_table",
-    "facts_of_folder",
-    "facts_of_run",
-    "read_run",
-    "report_page",
-]
+__all__ = ["Facts", "compare_page", "compare_table", "facts_of_folder", "facts_of_run", "read_run", "report_page"]

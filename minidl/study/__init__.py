@@ -17,16 +17,6 @@ from minidl.study.study import Study
 from minidl.training.search import Log, Remainder
 
 __all__ = [
-    "CONTESTANTS",
-    "PAPER",
-    "QUICK",
-    "STUDIES",
-    "Contestant",
-    "Log",
-    "Map",
-    "Regime",
-    "Remainder",
-    "Shows",
-    "Study",
+    "CONTESTANTS", "PAPER", "QUICK", "STUDIES", "Contestant", "Log", "Map", "Regime", "Remainder", "Shows", "Study",
     "run_study",
-]
+]  # fmt: skip
