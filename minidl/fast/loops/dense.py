@@ -202,13 +202,19 @@ def forward(team, blas, x, w, b, y, relu):
 
 
 @part
-def mask_part(i, parts, g, y, masked):
+def masked(g, y, out):
     """The gradient where the ReLU was active, else 0."""
-    n, zero = g.size, g.dtype.type(0)
-    lines = slice(n * i // parts, n * (i + 1) // parts)
-    g, y, masked = g.ravel()[lines], y.ravel()[lines], masked.ravel()[lines]
+    zero = g.dtype.type(0)
+    g, y, out = g.ravel(), y.ravel(), out.ravel()
     for j in range(len(g)):
-        masked[j] = zero if y[j] <= zero else g[j]
+        out[j] = zero if y[j] <= zero else g[j]
+
+
+@part
+def mask_part(i, parts, g, y, out):
+    """Part i of the same."""
+    lines = slice(g.size * i // parts, g.size * (i + 1) // parts)
+    masked(g.ravel()[lines], y.ravel()[lines], out.ravel()[lines])
 
 
 @part

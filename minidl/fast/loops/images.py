@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.dense import finish, product
+from minidl.fast.loops.dense import finish, masked, product
 from minidl.fast.loops.layout import turn
 from minidl.fast.loops.pools import best_of_image
 from minidl.fast.loops.team import share
@@ -102,15 +102,6 @@ def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride,
 
 
 # ---- backward ----
-
-
-@part
-def masked(g, y, out):
-    """The gradient where the ReLU was active, else 0."""
-    zero = g.dtype.type(0)
-    g, y, out = g.ravel(), y.ravel(), out.ravel()
-    for j in range(len(g)):
-        out[j] = zero if y[j] <= zero else g[j]
 
 
 @part
