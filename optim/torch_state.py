@@ -154,7 +154,7 @@ def state_of(rule: Rule, state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[s
             f"the checkpoint has {', '.join(sorted(keeps))}, but '{rule.name}' built like this keeps "
             f"{', '.join(sorted(wanted)) or 'nothing'}: build it with the options of the saved one"
         )
-    vectors, steps = {}, []
+    vectors = {}
     for name in rule.vectors:
         rows = []
         for i, p in enumerate(params):
@@ -164,6 +164,4 @@ def state_of(rule: Rule, state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[s
                 raise ValueError(f"parameter {i} has {p.size} elements, its {names[name]} in the checkpoint {row.size}")
             rows.append(row.astype(p.dtype, copy=False))
         vectors[name] = to_numpy(np.concatenate(rows))
-    for i in range(len(params)):
-        steps.append(int(state.get(i, {}).get("step", 0)))
-    return vectors, steps
+    return vectors, [int(state.get(i, {}).get("step", 0)) for i in range(len(params))]
