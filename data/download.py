@@ -12,6 +12,7 @@ pooch does the HTTP, in its own thread, since no socket timeout covers a name se
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from minidl.data.atomic import atomic_file, sweep_parts
 from minidl.data.idx import GZIP_MAGIC, DataError, IdxError, idx_sha256, read_idx
+from minidl.telling import is_terminal
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,8 @@ def _stream(url: str, part: BinaryIO, file: RemoteFile, patience: Patience) -> N
     """Copy what `url` sends into `part`. Raises _MirrorError or _FolderError."""
     from tqdm import tqdm  # here, as pooch below: together they take longer to import than NumPy
 
-    # disable=None: no bar where stderr is not a terminal
-    with tqdm(total=file.packed_bytes, desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
+    hidden = not is_terminal(sys.stderr)
+    with tqdm(total=file.packed_bytes, desc=file.name, unit="B", unit_scale=True, disable=hidden) as bar:
         sink = _Sink(part, bar, most=2 * file.unpacked_bytes + (1 << 16))
         worker = _Worker(url, sink, patience)
         worker.start()

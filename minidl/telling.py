@@ -36,6 +36,15 @@ def typed(*words: str) -> str:
     return " ".join(word if re.fullmatch(r"[\w\\/:.+=-]+", word) else f'"{word}"' for word in words)
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a progress bar can be redrawn there: not in IDLE's window, which says that it is a terminal, and not
+    without a console (.pyw), where the stream is None."""
+    try:
+        return os.isatty(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 def counted(n: int, word: str) -> str:
     """1 epoch, 2 epochs, 1,000 epochs."""
     return f"{n:,} {word}{'s' * (n != 1)}"

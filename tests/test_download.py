@@ -5,7 +5,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 
@@ -195,6 +194,6 @@ def test_ctrl_c_leaves_no_file(server, tmp_path, monkeypatch):
 def test_a_bar_on_a_terminal_and_none_in_a_log(server, tmp_path, capsys, monkeypatch):
     fetch(FILE, tmp_path, [mirror(server, "good")], CALM)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(data.download, "is_terminal", lambda stream: True)
     fetch(FILE, tmp_path, [mirror(server, "good")], CALM)
     assert FILE.name in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import Any
 
 from minidl.evaluation import evaluate
 from minidl.teach.where import in_notebook
-from minidl.telling import typed
+from minidl.telling import is_terminal, typed
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
@@ -27,7 +27,7 @@ class Bar(Observer):
         self.trainer, self.epochs = trainer, epochs
         self.optimizer, self.progress = trainer.optimizer, trainer.progress
         self.announced = self.optimizer.switch_event is not None
-        where: dict[str, Any] = {"disable": None, "dynamic_ncols": True}
+        where: dict[str, Any] = {"disable": not is_terminal(sys.stderr), "dynamic_ncols": True}
         if in_notebook():
             where = {"disable": False, "file": sys.stdout, "ncols": 100, "mininterval": 0.5}
         self.bar: Any = tqdm(total=trainer.steps_per_epoch, leave=False, unit="step", **where)
@@ -80,7 +80,7 @@ class Bar(Observer):
         """Print a line above the bar."""
         write: Callable[[str], None] = self.bar.write if not self.bar.disable else print
         write(line)
-        sys.stdout.flush()
+        print(end="", flush=True)  # also without a console
 
 
 class Display(Bar):

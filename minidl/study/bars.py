@@ -10,6 +10,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from minidl.study.study import Plan
+from minidl.telling import is_terminal
 
 PLAIN_EVERY = 30.0  # seconds between two lines if the output is not a terminal
 
@@ -26,7 +27,7 @@ class Bars:
         self.regimes = plan.study.regimes
         self.crashed = 0
         self.last_line = time.monotonic()
-        self.terminal = sys.stderr.isatty()
+        self.terminal = is_terminal(sys.stderr)
         self.bars = [self._bar(i, r.name, plan.study.runs_of(r)) for i, r in enumerate(self.regimes)]
         self.total = self._bar(len(self.bars), "all", sum(plan.study.runs_of(r) for r in self.regimes))
         self.next_round()
