@@ -28,7 +28,6 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote, unquote
 
-from minidl.data.proof import file_sha256
 from minidl.module import Module
 from minidl.optim.optimizer import Optimizer
 
@@ -45,7 +44,7 @@ class UserError(ValueError):
 class UserCode:
     """A class or function in a user's file. Pickled by path and name, and loaded again when it is used.
 
-    path    of the file, absolute;   name  in it;   sha256  of the file
+    path    of the file, absolute;   name  in it;   sha256  of the file, see `source_sha256`
     """
 
     path: str
@@ -99,12 +98,17 @@ def load(text: str) -> UserCode:
 # ---- running a file ----
 
 
+def source_sha256(source: bytes) -> str:
+    """The SHA-256 of a file's code. Git and editors on Windows change the ends of its lines, which Python ignores."""
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
+
+
 def _module(path: Path) -> Any:
     """The file as a module; runs it again if it has changed."""
     name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
     known = sys.modules.get(name)
     if known is not None:
-        if known.__sha256__ == file_sha256(path):
+        if known.__sha256__ == source_sha256(path.read_bytes()):
             return known
         del sys.modules[name]
     with told(path):
@@ -126,7 +130,7 @@ class _UserFiles(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         source = Path(module.__file__ or "").read_bytes()
-        module.__dict__["__sha256__"] = hashlib.sha256(source).hexdigest()
+        module.__dict__["__sha256__"] = source_sha256(source)
         with _found_beside(Path(module.__file__ or "").parent):
             exec(compile(source, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
 

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from minidl.data.proof import file_sha256
 from minidl.grad_mode import enable_grad
 from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
 from minidl.tensor import Tensor
-from minidl.training.loader import UserCode, UserError, load, told
+from minidl.training.loader import UserCode, UserError, load, source_sha256, told
 from minidl.training.options import flag
 
 # From a command-line option to the optimizer's parameter.
@@ -86,7 +85,7 @@ def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
     path = _file_of(name)
     if not is_own(name) or not trained_with or not path.is_file():
         return None
-    if file_sha256(path) in trained_with.values():
+    if source_sha256(path.read_bytes()) in trained_with.values():
         return None
     return f"{path.name} has changed since {run} was trained with it: the network may now give other results"
 
@@ -100,7 +99,7 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option
         return
     check_there(name, run, option)
     path = _file_of(name)
-    found = file_sha256(path)
+    found = source_sha256(path.read_bytes())
     if found not in trained_with.values():
         wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
         raise UserError(
