@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 from minidl.data.idx import DataError
 from minidl.telling import counted
@@ -118,9 +119,12 @@ def loose_files(folder: Path) -> list[str]:
 
 
 def folders_in(folder: Path) -> dict[str, Path]:
-    """The folders in a folder by name, in natural order."""
+    """The folders in a folder by name, in natural order. A name is the same however its accents are coded: macOS may
+    write an é in two characters."""
     below = [path for path in folder.iterdir() if path.is_dir() and not _is_junk(path.name)]
-    return {path.name: path for path in sorted(below, key=lambda path: natural(path.name))}
+    below.sort(key=lambda path: natural(path.name))
+    named = {normalize("NFC", path.name): path for path in below}
+    return named if len(named) == len(below) else {path.name: path for path in below}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -142,7 +146,7 @@ def _is_junk(name: str) -> bool:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sort key: numbers in a name by value; ties, such as 1 and 01, by the name."""
-    parts = re.split(r"([0-9]+)", name)
+    parts = re.split(r"([0-9]+)", normalize("NFC", name))
     return [*((int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts), (-1, name)]
 
 

@@ -6,6 +6,7 @@ An archive is recognized by its contents, not by its name. It may be a bomb, so 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -75,7 +76,7 @@ def empty_folders(place: Path) -> list[str]:
     """The empty folders in a zip, each with its slash; [] if the file is not a zip."""
     try:
         with place.open("rb") as file, zipfile.ZipFile(_Careful(file)) as archive:
-            paths = [entry.filename for entry in archive.infolist()[:MOST_FILES]]
+            paths = [_name(entry) for entry in archive.infolist()[:MOST_FILES]]
     except (zipfile.BadZipFile, OSError, ValueError):
         return []
     ways = [path.rstrip("/").split("/")[:9] for path in paths]
@@ -106,7 +107,15 @@ def _zip(file: IO[bytes]) -> Iterator[Member]:
         raise Problem(f"it can't be read as a zip archive: {error}") from error
     for entry in archive.infolist()[: MOST_FILES + 1]:
         if not entry.is_dir() and not entry.filename.endswith("\\"):
-            yield entry.filename, partial(_read_zipped, archive, entry)
+            yield _name(entry), partial(_read_zipped, archive, entry)
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name of a zip's member. macOS writes UTF-8 without marking it so: it was read as code page 437."""
+    if not entry.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return entry.filename.encode("cp437").decode("utf-8")
+    return entry.filename
 
 
 def _read_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
