@@ -72,7 +72,7 @@ def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> 
         if known.prefix and parts:
             missing = ", ".join(known.names(part)[0] for part in PARTS if part not in parts)
             raise DataError(f"folder {folder} holds only a part of {known.name}: it lacks {missing}")
-    zips = (_from_zip(known, each) for each in sorted(path.glob("*.zip")))
+    zips = (_from_zip(known, each) for each in sorted(path.glob("[!.]*.zip")))  # ._X.zip is macOS's note on X.zip
     return next((dataset for dataset in zips if dataset is not None), None)
 
 
@@ -116,8 +116,12 @@ def recognized(parts: Mapping[str, Path]) -> Known | None:
 
 def _members(known: Known, path: Path) -> dict[str, zipfile.ZipInfo]:
     """The four files in a zip, in any of its folders."""
-    with zipfile.ZipFile(path) as packed:
-        there = {PurePosixPath(info.filename).name.lower(): info for info in packed.infolist() if not info.is_dir()}
+    try:
+        with zipfile.ZipFile(path) as packed:
+            infos = [info for info in packed.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is damaged: it can't be opened as a zip file ({error}); get it again") from error
+    there = {PurePosixPath(info.filename).name.lower(): info for info in infos}
     found = {}
     for part in PARTS:
         name = next((name for name in known.names(part) if name.lower() in there), None)
