@@ -42,7 +42,7 @@ def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Itera
             os.fsync(file.fileno())
         _give_name(part, path, place)
     finally:
-        with suppress(FileNotFoundError):  # after os.replace there is none
+        with suppress(OSError):  # after os.replace there is none; on Windows another program may have it open
             os.unlink(part, dir_fd=place)
 
 

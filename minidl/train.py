@@ -48,7 +48,7 @@ EXAMPLES = """examples:
       a convolutional network on the full MNIST, which is downloaded if it is not on this machine
   python -m minidl.train --model race --val-fraction 0
       99 % after one epoch: a network, Adam settings and a one-cycle schedule that go together; trains on all images
-  python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
+  python -m minidl.train --opt hybrid --switch "plateau:patience=2 | epoch:6" --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
 
@@ -226,8 +226,10 @@ def lost_place(run: Run, error: OSError) -> str:
     """What to do if the run's files can't be written."""
     if run.held.path() is None:
         return f"{run.folder} was removed during training, with its checkpoint: there is nothing left to resume"
+    held = getattr(error, "winerror", None) in (5, 32)  # on Windows, by a program that shows the file
+    remedy = "close the programs that have files there open" if held else "free some space"
     return (
-        f"writing to {run.where} failed: {error}. The last checkpoint there is intact; free some space, then\n"
+        f"writing to {run.where} failed: {error}. The last checkpoint there is intact; {remedy}, then\n"
         f"  {resume_command(run)}"
     )
 

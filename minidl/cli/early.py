@@ -12,6 +12,7 @@ import signal
 import sys
 
 NEEDS = ("numpy", "matplotlib", "PIL", "tqdm", "pooch", "requests", "safetensors", "threadpoolctl")
+PYTHON = r".venv\Scripts\python" if os.name == "nt" else ".venv/bin/python"
 HERE = f"this is Python {sys.version.split()[0]}, {sys.executable}"
 
 if sys.version_info < (3, 10):  # noqa: UP036 (a clone runs without pip, which would refuse)
@@ -41,6 +42,6 @@ if _is_command():
         if importlib.util.find_spec(name) is None:
             sys.stderr.write(
                 f"minidl: error: {name} is not installed; {HERE}: use the one that minidl was installed with, as in "
-                ".venv/bin/python, or install minidl from its clone: python -m pip install .\n"
+                f"{PYTHON}, or install minidl from its clone: python -m pip install .\n"
             )
             sys.exit(2)

@@ -22,6 +22,7 @@ from minidl.module import Module, device_of
 from minidl.optim import Optimizer
 from minidl.program.course import check_here, folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
+from minidl.telling import typed
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import load_checkpoint, saved_checksum
 from minidl.training.config import Job, Options
@@ -105,8 +106,9 @@ class TrainerRun(Run):
     def needs(self) -> str:
         c = self.job.config
         file = Path(c.file).name or "FILE.py"
-        model = "" if c.network else f" --model {file}:{c.model}"
-        return model + (f" --opt {file}:NAME" if c.optimizer is None else "")
+        words = [] if c.network else ["--model", f"{file}:{c.model}"]
+        words += ["--opt", f"{file}:NAME"] if c.optimizer is None else []
+        return f" {typed(*words)}" if words else ""
 
     def aim_at(self, epochs: int) -> None:
         """Set the total number of epochs."""

@@ -34,5 +34,7 @@ def make_new(folder: Path) -> Path:
             numbered.mkdir(parents=True)
             return numbered
         except FileExistsError:
+            if not numbered.exists():  # on Windows: the folder above is a file
+                raise
             n += 1
             numbered = folder.with_name(f"{folder.name}-{n}")
