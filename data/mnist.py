@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import ntpath
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -114,7 +115,7 @@ def _embedded() -> Dataset:
 def _named_folder(name: str) -> Dataset:
     if os.path.exists(name):
         return _of_path(name)
-    if os.path.isabs(name):  # as a run may record it
+    if os.path.isabs(name) or ntpath.isabs(name):  # as a run may record it, on this system or another
         raise DataError(
             f"there is no data set {name!r}: give the folder that holds its four IDX files now (with --dataset on the "
             "command line)"

@@ -1,7 +1,9 @@
 """What Windows and macOS do differently, simulated: consoles, line endings, names, files that are open."""
 
 import io
+import json
 import re
+import shutil
 import sys
 import unicodedata
 import zipfile
@@ -12,20 +14,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import minidl.data
 from minidl import Trainer, load_mnist, nn
 from minidl.cli.display import resume_command
+from minidl.cli.parser import matching
 from minidl.data import DataError
 from minidl.data.atomic import atomic_file
 from minidl.handwriting.folders import find_pictures
 from minidl.optim import Adam
+from minidl.pages import compare_page, facts_of_folder, read_run, report_page
 from minidl.telling import is_terminal
 from minidl.train import lost_place, make_parser
+from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.folder import make_new
 from minidl.training.loader import load
 from minidl.training.own import changed, hashes
-from tests.commands import ROOT
+from minidl.training.results import CHECKPOINT
+from tests.commands import ROOT, command
 from tutorials.assignments.archive import look
 from tutorials.assignments.unpack import empty_folders
+
+NET = """
+from minidl import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10, rng=0))
+"""
 
 # ---- consoles ----
 
@@ -158,6 +174,35 @@ def test_the_command_that_resumes_quotes_a_file_name_with_a_space(tmp_path):
     trainer = small_trainer(load(f"{file}:Net").thing)
     trainer.save(tmp_path / "run")
     assert resume_command(trainer.run).endswith("run --model 'my net.py:Net'")
+
+
+def test_brackets_in_a_folder_s_name_are_no_pattern(tmp_path):
+    """Windows' shells leave * to the program; theirs would have taken the brackets as they are."""
+    (tmp_path / "scans [1]").mkdir()
+    (tmp_path / "scans [1]" / "a.png").touch()
+    assert matching([tmp_path / "scans [1]" / "*.png"]) == [tmp_path / "scans [1]" / "a.png"]
+
+
+@pytest.mark.parametrize("folder", [r"C:\Users\Zoë Ü", "D:/mine", "/home/zoë"])
+def test_a_run_from_another_system(folder, tmp_path):
+    """Tables and reports show the files of a run without their folders, which may have somebody's name."""
+    shutil.copytree(Path(minidl.data.__file__).parent / "embedded", tmp_path / "digits")
+    (tmp_path / "net.py").write_text(NET)
+    network = ["--model", f"{tmp_path / 'net.py'}:Net", "--dataset", tmp_path / "digits"]
+    assert command(*network, "--batch-size", "500", "--epochs", "1", "--out", tmp_path / "run").returncode == 0
+    checkpoint = load_checkpoint(tmp_path / "run" / CHECKPOINT)
+    state = json.loads(json.dumps(checkpoint.state).replace(json.dumps(str(tmp_path))[1:-1], json.dumps(folder)[1:-1]))
+    del state["format"], state["optimizer"]
+    save_checkpoint(tmp_path / "run" / CHECKPOINT, checkpoint.model, checkpoint.optimizer, state)
+    for name in ("config.json", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    page = compare_page([read_run(tmp_path / "run", 0)])
+    page += report_page(facts_of_folder(tmp_path / "run", f"{tmp_path / 'net.py'}:Net", str(tmp_path / "digits")))
+    assert "net.py:Net" in page
+    assert "Net on digits" in page
+    assert folder not in page
+    with pytest.raises(DataError, match="give the folder that holds its four IDX files now"):
+        load_mnist(f"{folder}/digits")
 
 
 # ---- files and folders ----

@@ -80,7 +80,8 @@ def matching(paths: Iterable[Path]) -> list[Path]:
     """The paths with * and ? expanded, which Windows' shells don't do; other paths are kept as they are."""
     found: list[Path] = []
     for path in paths:
-        pattern = str(path) if re.search("[*?]", str(path)) and not os.path.lexists(path) else ""
+        wild = re.search("[*?]", str(path)) and not os.path.lexists(path)
+        pattern = str(path).replace("[", "[[]") if wild else ""  # a bracket in a folder's name is no pattern
         found += sorted(map(Path, glob.glob(pattern))) or [path]
     return found
 

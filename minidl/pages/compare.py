@@ -17,7 +17,7 @@ from typing import Any
 from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
 from minidl.pages.report import percent, points, switch_mark, switch_words, value_words
 from minidl.pages.svg import Polyline, chart
-from minidl.training.own import of_file, short
+from minidl.training.own import bare, of_file, short
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, disagreements, full_summary
 
@@ -99,7 +99,7 @@ def _row(run: Compared) -> list[str]:
     return [
         run.letter,
         str(run.folder),
-        Path(run.state["data"]["name"]).name,
+        bare(run.state["data"]["name"]),
         of_file(run.config["model"]),
         of_file(run.config["opt"]) + (f" {rate:g}" if isinstance(rate, float) else ""),
         str(done) if done == wanted else f"{done} of {wanted}",

@@ -20,7 +20,7 @@ from minidl.nn import Conv2d, Linear
 from minidl.program.load import Data, load_run
 from minidl.telling import counted
 from minidl.training.models import count_parameters, input_of
-from minidl.training.own import changed, short
+from minidl.training.own import bare, changed, short
 from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 
@@ -148,7 +148,7 @@ def _facts(
     config, metrics, summary = state["config"], state["trainer"]["metrics"], full_summary(state)
     name, classes = state["data"]["name"], state["model"]["classes"]
     return Facts(
-        title=f"{short(config['model'])} on {Path(name).name}, {short(config['opt'])}, seed {config['seed']}",
+        title=f"{short(config['model'])} on {bare(name)}, {short(config['opt'])}, seed {config['seed']}",
         config=config,
         metrics=metrics,
         summary=summary,
@@ -157,7 +157,7 @@ def _facts(
         model=repr(model),
         parameters=count_parameters(model),
         pixels=input_of(model),
-        data=f"{Path(name).name}: {data}, {classes} class{'es' * (classes != 1)}",
+        data=f"{bare(name)}: {data}, {classes} class{'es' * (classes != 1)}",
         class_names=tuple(state["data"].get("class_names") or map(str, range(classes))),
         validation=validate(model, val, classes) if val else None,
         first=first_layer(model, tuple(state["model"]["image_size"])),

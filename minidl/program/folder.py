@@ -28,6 +28,7 @@ from minidl.training.checkpoint import load_checkpoint, saved_checksum
 from minidl.training.config import Job, Options
 from minidl.training.folder import check_unused
 from minidl.training.lock import Held
+from minidl.training.own import bare
 from minidl.training.restore import PYTHON
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run
@@ -105,7 +106,7 @@ class TrainerRun(Run):
     @property
     def needs(self) -> str:
         c = self.job.config
-        file = Path(c.file).name or "FILE.py"
+        file = bare(c.file) or "FILE.py"
         words = [] if c.network else ["--model", f"{file}:{c.model}"]
         words += ["--opt", f"{file}:NAME"] if c.optimizer is None else []
         return f" {typed(*words)}" if words else ""

@@ -29,7 +29,7 @@ from minidl.training.history import History
 from minidl.training.kept import put_numbers, put_states
 from minidl.training.models import build_model, count_parameters
 from minidl.training.observer import Observer
-from minidl.training.own import check_there, of_file, own_network, own_optimizer
+from minidl.training.own import bare, check_there, of_file, own_network, own_optimizer
 from minidl.training.restore import give_weights, is_from_python, load_run_checkpoint, must_fit, restore_training
 from minidl.training.results import CHECKPOINT, full_summary
 
@@ -165,7 +165,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         with must_fit(folder / CHECKPOINT):
             made = make_network(config["network"])
     else:
-        name, file = config["model"], Path(config["file"]).name or "FILE.py"
+        name, file = config["model"], bare(config["file"]) or "FILE.py"
         raise CheckpointError(
             f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}), or "
             f"--model {file}:{name} on the command line"

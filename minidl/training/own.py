@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from numbers import Real
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,12 @@ def short(name: str) -> str:
 
 def of_file(name: str) -> str:
     """The name with its file, but without the folder: mine.py:Net."""
-    return Path(name).name if is_own(name) else name
+    return bare(name) if is_own(name) else name
+
+
+def bare(path: str) -> str:
+    """The last part of a path from a run's record, which may be another system's: net.py for C:\\ada\\net.py."""
+    return PureWindowsPath(path).name  # it separates at / too
 
 
 # ---- the files of a run ----
