@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
@@ -17,7 +16,7 @@ from minidl.handwriting.layers import described
 from minidl.handwriting.look import frame_of
 from minidl.program.load import LoadedRun
 from minidl.training.models import count_parameters
-from minidl.training.own import of_file
+from minidl.training.own import bare, of_file
 
 SCRIPTS = ("network.js", "drawing.js", "view.js")
 
@@ -44,7 +43,7 @@ def facts(run: LoadedRun) -> dict[str, Any]:
     frame = frame_of(data)
     return {
         "title": f"{of_file(run.config['model'])}, {of_file(run.config['opt'])}",
-        "about": _about(run, Path(str(data["name"])).name),
+        "about": _about(run, bare(str(data["name"]))),
         "size": run.image_size,
         "frame": frame and {"box": frame.box, "byMass": frame.by_mass},
         "darkOnLight": data.get("polarity") == DARK_ON_LIGHT,

@@ -11,7 +11,7 @@ from minidl.telling import counted
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
-from minidl.training.own import of_file, short
+from minidl.training.own import bare, of_file, short
 from minidl.training.results import full_summary
 from minidl.training.run import Run
 
@@ -41,7 +41,7 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     done = run.job.trainer.progress.epoch >= run.job.epochs and run.summary is not None
     facts = recorder.facts
     facts["config"] = without_folders(run.settings)
-    facts["summary"] = full_summary(run.state()) if done else None
+    facts["summary"] = without_folders(full_summary(run.state()) or {}) if done else None
     facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
     recording = recorder.recording()
     html = page([recording])
@@ -54,17 +54,22 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps}): open it in a browser", flush=True)
 
 
-def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings, with the user's own files by name only: the page may be shared with a class."""
-    files = {"files": {Path(file).name: sha256 for file, sha256 in settings.get("files", {}).items()}}
-    named = {option: of_file(settings[option]) for option in ("model", "opt")}
-    return {**settings, **named, **(files if files["files"] else {})}
+def without_folders(told: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings or results, with files and data by name only: the page may be shared with a class."""
+    told = {name: value for name, value in told.items() if name != "source"}  # the folder of the data
+    told |= {option: of_file(told[option]) for option in ("model", "opt") if option in told}
+    told |= {name: bare(told[name]) for name in ("dataset", "file") if name in told}
+    if "files" in told:
+        told["files"] = {bare(file): sha256 for file, sha256 in told["files"].items()}
+    if told.get("parent"):
+        told["parent"] = {**told["parent"], "run": bare(told["parent"]["run"])}
+    return told
 
 
 def title_of(run: Run) -> str:
     """What the page calls the run."""
     config = run.job.config
-    dataset = Path(run.job.dataset.name).name  # no path of a machine
+    dataset = bare(run.job.dataset.name)  # no path of a machine
     return f"{short(config.model)} on {dataset}, {short(config.opt)}, seed {config.seed}"
 
 
