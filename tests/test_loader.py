@@ -42,7 +42,7 @@ def test_a_class_and_a_function(tmp_path, monkeypatch):
     file = write(tmp_path / "nets.py")
     wide, double = load(f"{file}:Wide"), load(f"{file}:double")
     assert (wide(5).units, double(4)) == (5, 8)
-    assert wide.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert wide.sha256 == hashlib.sha256(NETS.encode()).hexdigest()  # on Windows, too
     assert (wide.path, wide.name, str(wide)) == (str(file), "Wide", f"{file}:Wide")
     assert wide.thing is load(f"{file}:Wide").thing
     monkeypatch.chdir(tmp_path)
@@ -60,6 +60,16 @@ def test_the_name_of_the_file_does_not_matter(tmp_path, name):
     assert load(f"{file}:double")(3) == 6
     assert sys.modules["json"] is json
     assert pickle.loads(pickle.dumps(load(f"{file}:Wide")(7))).units == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    """As an archive from an older Windows may leave it."""
+    file = write(tmp_path / os.fsdecode(b"J\xf6rg") / "nets.py")
+    assert load(f"{file}:double")(3) == 6
+    assert pickle.loads(pickle.dumps(load(f"{file}:Wide")(7))).units == 7
+    with pytest.raises(UserError, match="line 13: ZeroDivisionError"):
+        load(f"{file}:fails")(1)
 
 
 def test_two_files_of_one_name(tmp_path):

@@ -26,7 +26,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 from minidl.module import Module
 from minidl.optim.optimizer import Optimizer
@@ -105,7 +105,7 @@ def source_sha256(source: bytes) -> str:
 
 def _module(path: Path) -> Any:
     """The file as a module; runs it again if it has changed."""
-    name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
+    name = PREFIX + quote(os.fsencode(path), safe="/:\\ ").replace(".", "%2E")
     known = sys.modules.get(name)
     if known is not None:
         if known.__sha256__ == source_sha256(path.read_bytes()):
@@ -121,10 +121,10 @@ class _UserFiles(MetaPathFinder, Loader):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if not name.startswith(PREFIX):
             return None
-        if not os.path.isabs(unquote(name.removeprefix(PREFIX))):
-            wanted = unquote(name.removeprefix(PREFIX))
-            raise ImportError(f"this file is not in a package: write `import {wanted}` or `from {wanted} import ...`")
-        spec = ModuleSpec(name, self, origin=unquote(name.removeprefix(PREFIX)))
+        file = os.fsdecode(unquote_to_bytes(name.removeprefix(PREFIX)))
+        if not os.path.isabs(file):
+            raise ImportError(f"this file is not in a package: write `import {file}` or `from {file} import ...`")
+        spec = ModuleSpec(name, self, origin=file)
         spec.has_location = True
         return spec
 
