@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import unicodedata
 import zipfile
@@ -23,6 +25,7 @@ from minidl.data.atomic import atomic_file
 from minidl.handwriting.folders import find_pictures
 from minidl.optim import Adam
 from minidl.pages import compare_page, facts_of_folder, read_run, report_page
+from minidl.study import made
 from minidl.telling import is_terminal
 from minidl.train import lost_place, make_parser
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
@@ -203,6 +206,15 @@ def test_a_run_from_another_system(folder, tmp_path):
     assert folder not in page
     with pytest.raises(DataError, match="give the folder that holds its four IDX files now"):
         load_mnist(f"{folder}/digits")
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_lists_names_in_any_encoding(tmp_path):
+    """With core.quotepath off, as where names have no ASCII letters; Windows then reads them in its code page."""
+    for words in (["init", "-q"], ["config", "core.quotepath", "false"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / os.fsdecode("数".encode("gbk") if sys.platform == "linux" else "数".encode())).touch()
+    assert made._git(tmp_path, "status", "--porcelain").startswith("?? ")
 
 
 # ---- files and folders ----

@@ -180,9 +180,8 @@ def commit() -> str | None:
 
 
 def _git(root: Path, *words: str) -> str:
-    return subprocess.run(
-        ["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
+    found = subprocess.run(["git", *words], cwd=root, capture_output=True, check=True, timeout=10)
+    return found.stdout.decode(errors="replace").strip()  # it may list files by names in any encoding
 
 
 def _kernels() -> str:
