@@ -40,7 +40,7 @@ def is_terminal(stream: Any) -> bool:
     """Whether a progress bar can be redrawn there: not in IDLE's window, which says that it is a terminal, and not
     without a console (.pyw), where the stream is None."""
     try:
-        return os.isatty(stream.fileno())
+        return bool(stream.isatty() and os.isatty(stream.fileno()))  # a notebook's has the server's terminal as file
     except (AttributeError, OSError, ValueError):
         return False
 

@@ -91,6 +91,14 @@ def test_a_program_without_a_console(monkeypatch):
     assert not is_terminal(None)
 
 
+def test_a_notebook_is_no_terminal_though_its_stream_has_the_server_s(monkeypatch):
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    stream = SimpleNamespace(isatty=lambda: False, fileno=lambda: 2)
+    assert not is_terminal(stream)
+    stream.isatty = lambda: True
+    assert is_terminal(stream)
+
+
 def test_commands_are_quoted_for_every_shell():
     """cmd.exe knows only double quotes: with others, it takes a | for a pipe."""
     pages = [*ROOT.glob("*.md"), *ROOT.glob("tutorials/**/*.md"), *ROOT.glob("tutorials/*.py")]
