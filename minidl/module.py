@@ -312,21 +312,28 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Arrays of floats, and of bytes that may be images, as Tensors. Labels and indices stay as they are."""
+    """Arrays of floats, and of bytes that may be images, as Tensors, also PyTorch's and those in an HDF5 file. Labels
+    and indices stay as they are."""
 
     def numbers(x: Any) -> bool:
-        dtype = getattr(x, "dtype", None)
-        images = dtype == np.uint8 and x.ndim > 1  # bytes in a row are labels
-        return not isinstance(x, (Tensor, np.generic)) and (images or getattr(dtype, "kind", "") == "f")
+        kind = getattr(getattr(x, "dtype", None), "kind", "")
+        images = _dtype(x) == "uint8" and x.ndim > 1  # bytes in a row are labels
+        return not isinstance(x, (Tensor, np.generic)) and (images or kind == "f" or _dtype(x).startswith("float"))
 
     return tuple([_tensor(x) if numbers(x) else x for x in given])
 
 
+def _dtype(x: Any) -> str:
+    """The name of an array's dtype: "uint8", also for torch.uint8. "" for what has none."""
+    return str(getattr(x, "dtype", "")).rpartition(".")[2]
+
+
 def _tensor(x: Any) -> Tensor:
     """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
-    if x.dtype == np.uint8 and x.size and x.max() > BRIGHT:
-        tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / np.float32(255))")
-    return Tensor(x)
+    made = Tensor(x)
+    if _dtype(x) == "uint8" and made.data.size and (high := made.data.max()) > BRIGHT:
+        tell(f"a network is given bytes up to {high:g}, and nothing scales them: write net(x / np.float32(255))")
+    return made
 
 
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

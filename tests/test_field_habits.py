@@ -475,3 +475,42 @@ def test_bytes_that_nothing_scales_are_told() -> None:
         np.testing.assert_array_equal(logits.data, net(pixels.astype(np.float32)).data)
         net(pixels / np.float32(255))
         net((X > 0.5).astype(np.uint8))  # black and white
+
+
+class Elsewhere:
+    """An array of another library: NumPy's dtype or, as in PyTorch, a name; no methods of an array's."""
+
+    def __init__(self, values: np.ndarray, dtype: Any) -> None:
+        self.values, self.dtype, self.ndim = values, dtype, values.ndim
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.values
+
+
+@pytest.mark.parametrize("prefix", ["", "torch."])
+def test_arrays_of_other_libraries_are_inputs_as_numpys_are(prefix: str) -> None:
+    """A data set in an HDF5 file, a batch of PyTorch's DataLoader: bytes of the one failed, of the other were taken for
+    numbers up to 255."""
+    net, seen = network(), []
+
+    class Seeing(nn.Module):
+        def forward(self, x: Any) -> Any:
+            seen.append(x)
+            return net(x)
+
+    pixels = (X * 255).astype(np.uint8)
+
+    def elsewhere(values: np.ndarray) -> Elsewhere:
+        name = values.dtype.name
+        return Elsewhere(values, f"{prefix}{name}" if prefix else values.dtype)
+
+    with pytest.warns(UserWarning, match=r"a network is given bytes up to 2\d\d, and nothing scales them"):
+        logits = Seeing()(elsewhere(pixels))
+    np.testing.assert_array_equal(logits.data, net(pixels.astype(np.float32)).data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Seeing()(elsewhere((X > 0.5).astype(np.uint8)))
+        np.testing.assert_array_equal(Seeing()(elsewhere(X)).data, net(X).data)
+    assert all(isinstance(x, Tensor) for x in seen)
+    labels = elsewhere(Y.astype(np.uint8))
+    assert nn.CrossEntropyLoss()(net(X), labels).item() == ops.cross_entropy(net(X), Y).item()
