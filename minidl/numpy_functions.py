@@ -54,7 +54,7 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
     learning: list[NumPyFunctions] = []
     result = function(*_values(args, learning), **_values(kwargs, learning))
     parts = result if isinstance(result, (tuple, list)) else [result]
-    floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
+    floats = any(getattr(part, "dtype", np.dtype(bool)).kind in "fc" for part in parts)
     if learning and floats and is_recording() and not name.endswith("_like") and name not in STEPS:
         remedy = ELSEWHERE.get(name, "np.")  # for np.median there is none with a gradient
         other = "what minidl.ops has" if remedy.startswith("np.") else remedy
@@ -84,11 +84,19 @@ def _tell_lost(user: FrameType, dtype: Any, copy: bool | None, computed: bool) -
 
 
 def _tell_table(caller: FrameType) -> None:
-    """The same for df @ t of pandas and X @ t of SciPy's sparse matrices, which would lose the gradient of t."""
+    """The same for SciPy's functions, for X @ t of its sparse matrices and for df @ t of pandas. A starting point for
+    scipy.optimize, and what scipy.io writes, need no gradient."""
     library = caller.f_globals.get("__name__", "").partition(".")[0]
     if library in ("pandas", "scipy") and caller.f_code.co_name in ("dot", "_matmul_dispatch"):
         tell(f"a {library} product with a Tensor that needs a gradient gives only the values: df.to_numpy() @ t, "
              "or X.toarray() @ t for a sparse matrix, keeps the gradient")  # fmt: skip
+        return
+    through, frame = "", caller  # the modules between NumPy and the user
+    while frame.f_back is not None and (module := frame.f_globals.get("__name__", "")).startswith(("numpy.", "scipy.")):
+        through, frame = f"{through} {module}", frame.f_back
+    if " scipy." in through and " scipy.optimize." not in through and " scipy.io." not in through:
+        tell("a function of SciPy gives only the values of a Tensor that needs a gradient: what minidl.ops has keeps "
+             "the gradient; t.detach() says that none is wanted")  # fmt: skip
 
 
 def _values(thing: Any, learning: list[NumPyFunctions]) -> Any:

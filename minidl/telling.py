@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 def tell(words: str) -> None:
-    """Warn at the line of the user's program that called into minidl."""
+    """Warn at the line of the user's program that called into minidl, or into a library that did."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
@@ -51,7 +51,7 @@ def counted(n: int, word: str) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    ours = module.partition(".")[0] in ("minidl", "contextlib", "functools")
+    ours = module.partition(".")[0] in ("minidl", "contextlib", "functools", "numpy", "pandas", "scipy")
     return ours and "%2E" not in module  # loader.py puts %2E in users'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -208,6 +209,40 @@ def test_kerass_calls_are_named() -> None:
 def test_numpys_functions_say_what_keeps_the_gradient(call: Any, words: str) -> None:
     with pytest.warns(UserWarning, match=rf"gives only the values: {words} keeps the gradient"):
         call(Tensor(X[:4], requires_grad=True))
+
+
+@pytest.mark.extra("scipy")
+def test_scipys_functions_do_not_lose_a_gradient_without_a_word() -> None:
+    """PyTorch refuses; here a loss with one of these lacked that part of its gradient."""
+    import scipy.fft
+    import scipy.io
+    import scipy.linalg
+    import scipy.ndimage
+    import scipy.optimize
+    import scipy.special
+
+    w = Tensor(X[:3, :3], requires_grad=True)
+    for call in (scipy.special.logsumexp, scipy.special.softmax, scipy.linalg.inv, scipy.fft.fft, np.fft.fft,
+                 lambda t: scipy.ndimage.gaussian_filter(t, 1)):  # fmt: skip
+        for t in (w, w * 1):
+            with pytest.warns(UserWarning, match="gives only the values.*: what minidl.ops has keeps") as told:
+                call(t)
+            assert {each.filename for each in told} == {__file__}
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                call(t.detach())
+
+    def loss(values: np.ndarray) -> tuple[Tensor, Any]:
+        t = Tensor(values, requires_grad=True)
+        y = ((t - 1) ** 2).sum()
+        y.backward()
+        return y, t.grad
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = scipy.optimize.minimize(loss, w.reshape(-1), jac=True)
+        scipy.io.savemat(io.BytesIO(), {"w": w})
+    np.testing.assert_allclose(found.x, 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["around", "ceil", "fix", "floor", "rint", "round", "sign", "trunc"])
