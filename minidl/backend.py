@@ -264,6 +264,7 @@ def reference_only_now() -> bool:
 
 
 @block
+@contextmanager
 def reference_only() -> Iterator[None]:
     """`with reference_only():` every operation runs as written in ops*.py, without kernels."""
     with holding(_forms, PLAIN):
@@ -271,6 +272,7 @@ def reference_only() -> Iterator[None]:
 
 
 @block
+@contextmanager
 def no_fast() -> Iterator[None]:
     """`with no_fast():` nothing runs in compiled loops, as if the extra `fast` were not installed."""
     with holding(_forms, min(NUMPY, _forms.get())):

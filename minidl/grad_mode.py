@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from minidl.telling import block, holding
@@ -12,6 +13,7 @@ recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 @block
+@contextmanager
 def no_grad() -> Iterator[None]:
     """`with no_grad():` operations are not recorded, which saves time and memory when no gradient is needed.
 
@@ -22,6 +24,7 @@ def no_grad() -> Iterator[None]:
 
 
 @block
+@contextmanager
 def enable_grad() -> Iterator[None]:
     """`with enable_grad():` operations are recorded, inside no_grad() too."""
     with holding(recording, True):

@@ -128,15 +128,14 @@ def holding(variable: ContextVar[Value], value: Value) -> Iterator[None]:
         variable.reset(token)
 
 
-def block(function: Callable[P, Iterator[None]]) -> Callable[P, Block]:
-    """Like contextlib.contextmanager, but a block that is never entered warns."""
-    make = contextmanager(function)
+def block(make: Callable[P, AbstractContextManager[None]]) -> Callable[P, Block]:
+    """On a @contextmanager: a block that is never entered warns."""
 
-    @wraps(function)
+    @wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Block:
         if args and callable(args[0]):
-            raise TypeError(f"{function.__name__} on a function needs parentheses: @{function.__name__}()")
+            raise TypeError(f"{make.__name__} on a function needs parentheses: @{make.__name__}()")
         make(*args, **kwargs)  # raises here for wrong arguments
-        return Block(f"{function.__name__}({', '.join(map(repr, args))})", partial(make, *args, **kwargs))
+        return Block(f"{make.__name__}({', '.join(map(repr, args))})", partial(make, *args, **kwargs))
 
     return made

@@ -1,5 +1,6 @@
 """Right programs, as users with a type checker write them, are right to mypy too, and it knows what comes of a call."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -194,3 +195,16 @@ def test_mypy_finds_no_fault_in_right_programs(tmp_path):
     there = os.environ | {"MYPYPATH": str(package.parent)}
     answer = subprocess.run([*command, *files], cwd=tmp_path, env=there, capture_output=True, text=True)
     assert answer.stdout == f"Success: no issues found in {len(files)} source files\n", answer.stdout + answer.stderr
+
+
+def test_a_block_is_a_context_manager_to_pylint_too():
+    """It looks at decorators alone, and took `with no_grad():` for an error, E1129."""
+    decorated = [
+        [ast.unparse(each) for each in function.decorator_list]
+        for file in (ROOT / "minidl").rglob("*.py")
+        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+    ]
+    blocks = [names for names in decorated if "block" in names]
+    assert len(blocks) > 4
+    assert all(names == ["block", "contextmanager"] for names in blocks)

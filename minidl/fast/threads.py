@@ -15,6 +15,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
 from numbers import Integral
@@ -75,6 +76,7 @@ _wanted: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @block
+@contextmanager
 def use_threads(n: int | None) -> Iterator[None]:
     """`with use_threads(n):` compute with n threads; None: as many as BLAS would use. Changes no bit of any result.
 
