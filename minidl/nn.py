@@ -18,7 +18,7 @@ from minidl.init import check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
 from minidl.nn_more import GELU, BCEWithLogitsLoss, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
-from minidl.refuse import missing, refuse_input
+from minidl.refuse import missing, real, refuse_input
 from minidl.rng import CounterRng, Rng
 from minidl.tensor import Tensor
 
@@ -151,12 +151,12 @@ class _BatchNorm(Module):
         name = type(self).__name__
         check_sizes(name, num_features=num_features)
         self.num_features = num_features
-        if not eps > 0:
-            raise ValueError(f"{name}: eps must be above 0, got {eps}")
+        if not real(eps) > 0:
+            raise ValueError(f"{name}: eps must be above 0, got {eps!r}")
         if momentum is None:
             raise TypeError(f"{name}: momentum=None, a mean over all batches, is not supported: give a number like 0.1")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"{name}: momentum must be in [0, 1], the weight of the new batch, got {momentum}")
+        if not 0 <= real(momentum) <= 1:
+            raise ValueError(f"{name}: momentum must be in [0, 1], the weight of the new batch, got {momentum!r}")
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True) if affine else None
         self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True) if affine else None
@@ -242,8 +242,8 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, *more: Any, rng: Rng = None, **other: Any) -> None:
         super().__init__(*more, **other)
         refuse_input("Dropout", p)
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        if not 0 <= real(p) < 1:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p!r}")
         self.p, self.rng = p, CounterRng(rng)
 
     def forward(self, x: Tensor) -> Tensor:

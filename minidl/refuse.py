@@ -96,6 +96,14 @@ def refuse_input(name: str, argument: Any) -> None:
         raise TypeError(f"{name}: a layer is created first, and then called on its input: {called}")
 
 
+def real(x: Any) -> float:
+    """A number as a float; NaN for anything else, such as the text 1e-5 of a YAML file: no comparison is true of it."""
+    try:
+        return math.nan if isinstance(x, str) else float(x)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def _is(value: Any, default: Any) -> bool:
     """Whether the value is this default, of the same type: arrays and pairs of arrays are not."""
     if isinstance(value, tuple) and isinstance(default, tuple):

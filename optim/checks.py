@@ -40,7 +40,7 @@ def above(name: str, value: float, low: float) -> float:
 def whole_number(name: str, value: int, low: int) -> int:
     """`value` as an int, if it is a whole number >= low."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
-        raise ValueError(f"{name} must be a whole number >= {low}, got {value}")
+        raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
     return int(value)
 
 

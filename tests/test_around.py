@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidl import Examples, Splits, Tensor, Trainer, evaluate, load_mnist, load_run, nn, predict, split
+from minidl import Examples, Splits, Tensor, Trainer, evaluate, load_mnist, load_run, nn, ops, predict, split
 from minidl.optim import SGD, Adam, AfterSteps, Crossing, Gap, Hybrid, Projected, schedule
 from minidl.train import main as train
 from minidl.training.checkpoint import CheckpointError
@@ -171,6 +172,28 @@ def test_own_splits_may_count_as_numpy_does(tmp_path: Path) -> None:
     model = net()
     Trainer(model, SGD(model.parameters(), lr=0.1), splits, folder=tmp_path / "run").fit(1, verbose=False)
     assert load_run(tmp_path / "run").image_size == (28, 28)
+
+
+X, Y = Tensor(np.ones((2, 3), np.float32)), np.array([0, 1])
+
+
+@pytest.mark.parametrize("given", ["1e-5", None, [0.1]])
+@pytest.mark.parametrize(
+    ("take", "words"),
+    [
+        (nn.Dropout, r"Dropout: p must be in \[0, 1\)"),
+        (lambda p: ops.dropout(X, p, np.random.default_rng(0)), r"dropout: p must be in \[0, 1\)"),
+        (lambda eps: nn.BatchNorm2d(3, eps=eps), "BatchNorm2d: eps must be above 0"),
+        (lambda eps: ops.batch_norm(X, None, None, None, None, training=True, eps=eps), "eps must be above 0"),
+        (lambda e: ops.cross_entropy(X, Y, label_smoothing=e), r"label_smoothing must be in \[0, 1\]"),
+        (AfterSteps, "the number of steps must be a whole number >= 1"),
+        (lambda n: schedule.cosine(0.1, n), "total_steps must be a whole number >= 1"),
+    ],
+)
+def test_a_text_in_place_of_a_number_is_shown_as_one(take: Any, words: str, given: Any) -> None:
+    """YAML takes 1e-5 for a text, and a line without a value for None."""
+    with pytest.raises(ValueError, match=rf"{words}, got {re.escape(repr(given))}$"):
+        take(given)
 
 
 # ---- the examples of a run ----

@@ -240,6 +240,7 @@ def test_layers_call_their_operations():
         (lambda: nn.BatchNorm1d(3, eps=0), ValueError, "eps must be above 0, got 0"),
         (lambda: nn.BatchNorm1d(3, momentum=-0.1), ValueError, "momentum must be in \\[0, 1\\], .* got -0.1"),
         (lambda: nn.BatchNorm2d(3, momentum=99), ValueError, "momentum must be in \\[0, 1\\], .* got 99"),
+        (lambda: nn.BatchNorm2d(3, momentum="0.1"), ValueError, "momentum must be in \\[0, 1\\], .* got '0.1'"),
         (lambda: nn.Linear(3.0, 2), TypeError, "in_features must be a whole number, got 3.0"),
         (lambda: nn.Conv2d(1, 0, 3), ValueError, "out_channels must be 1 or more, got 0"),
         (lambda: nn.Conv2d(1, 2, (3, 0)), ValueError, "kernel_size must be 1 or more, got 0"),
