@@ -249,6 +249,9 @@ class Operators(NumPyFunctions, Named):
         return format(self.item(), spec) if spec else str(self)
 
     def __len__(self) -> int:
+        if not self.data.ndim:
+            raise TypeError("a scalar Tensor has no len(): t.item() is its value. torch.tensor and others that ask for "
+                            "the len() of each element take t.numpy()")  # fmt: skip
         return len(self.data)
 
     def __iter__(self) -> Iterator[Tensor]:

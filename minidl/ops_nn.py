@@ -175,7 +175,7 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
         tell_softened(logits.node.name)
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits {logits.shape} must be (N, classes){to_examples(logits.ndim)}")
-    if not 0 <= real(label_smoothing) <= 1:
+    if label_smoothing != 0 and not 0 <= real(label_smoothing) <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing!r}")
     labels = _labels(logits, labels)
     xp, e = xp_of(logits.data), label_smoothing

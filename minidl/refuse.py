@@ -158,6 +158,14 @@ def to_rows(x: Any, w: Any) -> str:
     return ": nn.Flatten(), or x.flatten(1), makes rows of it" if fits else ""
 
 
+def to_images(shape: tuple[int, ...]) -> str:
+    """How a Trainer's rows become images, if they may be pixels of square ones."""
+    side = math.isqrt(shape[-1])
+    if len(shape) == 2 and side**2 == shape[1] and side > 4:
+        return f"rows of pixels become images by x.reshape(-1, {side}, {side})"
+    return "for rows of features write a loop of your own, as in tutorials/pages/from-pytorch.md"
+
+
 def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:
     """Raise TypeError for what Tensor(data, requires_grad, device) does not take."""
     refuse("Tensor", other)

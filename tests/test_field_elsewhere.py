@@ -23,6 +23,19 @@ from tests.test_field_habits import X, Y, network
 RNG = np.random.default_rng(3)
 
 
+@pytest.mark.extra("torch")
+def test_pytorch_says_what_its_tensors_are_made_of() -> None:
+    import torch
+
+    for given in (Tensor(X), Tensor(1.0)):
+        for make in (torch.tensor, torch.as_tensor, len if not given.ndim else torch.asarray):
+            with pytest.raises(
+                TypeError, match=r"no len\(\): t.item\(\) is its value. torch.tensor .* take t.numpy\(\)"
+            ):
+                make(given)
+        np.testing.assert_array_equal(torch.tensor(given.numpy()).numpy(), given.numpy())
+
+
 # ---- a gradient is not lost in silence ----
 
 

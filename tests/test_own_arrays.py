@@ -92,8 +92,15 @@ def test_what_is_not_real_numbers_is_rejected_in_one_line() -> None:
 
 
 def test_a_trainer_needs_images() -> None:
-    for flat in (X[:, 0, 0], X.reshape(12, 16)):
-        with pytest.raises(ValueError, match=r"images must be \(N, H, W\) or \(N, C, H, W\), these are \(12,"):
+    loop, pixels = (
+        r"for rows of features write a loop of your own, .*from-pytorch.md$",
+        r"rows of pixels become images by ",
+    )
+    digits = pixels + r"x.reshape\(-1, 8, 8\)$"  # scikit-learn's, by load_digits(return_X_y=True)
+    for flat, words in ((X[:, 0, 0], loop), (X.reshape(12, 16), loop), (np.ones((12, 64), np.float32), digits)):
+        with pytest.raises(
+            ValueError, match=rf"images must be .*, these are \({', '.join(map(str, flat.shape))},?\): {words}"
+        ):
             trainer((flat, Y))
 
 

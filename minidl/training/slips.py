@@ -18,7 +18,7 @@ from minidl.module import BRIGHT, Module
 from minidl.optim import Hybrid, Optimizer
 from minidl.optim.grammar import unknown
 from minidl.optim.switch_text import METRICS
-from minidl.refuse import to_labels
+from minidl.refuse import to_images, to_labels
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Tensor
@@ -125,8 +125,7 @@ def check_labels(splits: Splits) -> None:
             continue
         if images.ndim not in (3, 4):
             raise ValueError(
-                f"images must be (N, H, W) or (N, C, H, W), these are {images.shape}; "
-                "to turn rows of pixels into images: x.reshape(-1, 28, 28)"
+                f"images must be (N, H, W) or (N, C, H, W), these are {images.shape}: {to_images(images.shape)}"
             )
         if labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be whole numbers, these are {labels.dtype}: {to_labels(labels)}")
