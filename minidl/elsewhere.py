@@ -252,6 +252,7 @@ MODELS: dict[str, str] = {
     "Unflatten": "x.reshape(n, ...)", "Conv3d": "there are only 2-d convolutions", "LSTMCell": _RECURRENT,
     "GRUCell": _RECURRENT, "RNNCell": _RECURRENT, "NAdam": _RULE, "RAdam": _RULE, "Adadelta": _RULE, "Adamax": _RULE,
     "Rprop": _RULE, "Lion": _RULE, "LAMB": _RULE, "Lookahead": _RULE, "ASGD": _OWN_AVERAGE,
+    "LBFGS": "scipy.optimize.minimize, with the loss as a function of all weights: tutorials/pages/from-pytorch.md",
     "Nesterov": "SGD(momentum=0.9, nesterov=True)", "AMSGrad": "Adam(amsgrad=True)",
     "get_weights": "state_dict()", "set_weights": "load_state_dict(state)",
     "save_weights": "save(path)", "load_weights": "load(path)",

@@ -75,6 +75,45 @@ def test_the_loop_of_a_table_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(capsys.readouterr().out.split()[-1]) < 0.01  # a sine varies by 0.5
 
 
+def test_the_logger_of_the_page_gets_numbers() -> None:
+    class Writer:  # as TensorBoard's, which takes no Tensors
+        def __init__(self) -> None:
+            self.found: dict[str, list[tuple[int, float]]] = {}
+            self.closed = False
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            assert type(value) in (int, float)
+            self.found.setdefault(name, []).append((step, value))
+
+        def close(self) -> None:
+            self.closed = True
+
+    names: dict[str, Any] = {"Observer": minidl.Observer}
+    exec(PAGE.read_text("utf-8").split("```python\n")[4].split("```")[0], names)
+    net, writer = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0)), Writer()
+    data = minidl.split(minidl.load_mnist("mnist5k"), counts=(64, 16))
+    trainer = minidl.Trainer(net, SGD(net.parameters(), lr=0.1), data, batch_size=32)
+    history = trainer.fit(2, [names["Log"](writer)], verbose=False)
+    trainer.fit(1, [names["Log"](writer)], validate=False, verbose=False)
+    assert [step for step, _ in writer.found["loss"]] == [1, 2, 3, 4, 5, 6]
+    assert writer.found["epoch/val_loss"] == list(enumerate(history["val_loss"], 1))
+    assert writer.closed
+
+
+@pytest.mark.extra("scipy")
+def test_scipy_finds_the_weights_as_the_page_says() -> None:
+    from scipy.optimize import check_grad, minimize
+
+    net = network()
+    names: dict[str, Any] = {"net": net, "x": X.astype(np.float64), "y": Y, "np": np, "ops": ops, "minimize": minimize}
+    exec(PAGE.read_text("utf-8").split("```python\n")[5].split("```")[0], names)
+    loss_at, found = names["loss_at"], names["found"]
+    assert ops.cross_entropy(net(names["x"]), Y).item() == found.fun < 0.1 * loss_at(names["start"])[0]
+    assert check_grad(lambda w: loss_at(w)[0], lambda w: loss_at(w)[1], names["start"]) < 1e-6
+    with pytest.raises(AttributeError, match=r"no 'LBFGS': scipy.optimize.minimize, .*from-pytorch.md"):
+        minidl.optim.LBFGS  # noqa: B018
+
+
 @pytest.mark.pytorch
 @pytest.mark.parametrize("activation", ["Tanh", "LeakyReLU"])
 def test_the_penalty_of_a_gradient_is_pytorchs(activation: str) -> None:
