@@ -46,6 +46,8 @@ def missing(
     For `from minidl.nn import GRU` it is an ImportError: the words of an AttributeError would not be shown there.
     """
     said = table.get(f"{where}.{name}") or table.get(name, "")  # some mean something else there
+    if not said and otherwise == OWN and hasattr(np.ndarray, name) and not hasattr(np, name):
+        said = f"arrays have it, t.numpy().{name}"  # also __array_interface__, for which Pillow asks
     if said or name.startswith("_"):
         remedy = said
     elif name.endswith("_") and otherwise:  # not scikit-learn's loss_curve_, of a Trainer

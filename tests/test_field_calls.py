@@ -192,7 +192,7 @@ def test_numbers_are_stacked_not_joined() -> None:
         (Adam(), "whatever", "Adam has no 'whatever'$"),
         (optim, "RMSProp", "it is called RMSprop"),
         (optim, "NAdam", "write it as a rule of your own: .*own-rule.md"),
-        (optim, "LBFGS", "a rule of your own"),
+        (optim, "Shampoo", "a rule of your own"),
         (optim, "lr_scheduler", "lr= takes a schedule"),
         (minidl, "Evaluate", "it is called evaluate"),
         (minidl, "Dataset", "minidl has no 'Dataset'$"),

@@ -36,6 +36,14 @@ def test_pytorch_says_what_its_tensors_are_made_of() -> None:
         np.testing.assert_array_equal(torch.tensor(given.numpy()).numpy(), given.numpy())
 
 
+@pytest.mark.parametrize("name", ["nbytes", "strides", "tobytes", "ctypes", "__array_interface__", "__dlpack__"])
+def test_what_only_an_array_has_is_found_there(name: str) -> None:
+    """safetensors asks for ctypes, Pillow for __array_interface__: once a user was told to compose it from ops."""
+    with pytest.raises(AttributeError, match=rf"^Tensor has no '{name}': arrays have it, t.numpy\(\).{name}$"):
+        getattr(Tensor(X), name)
+    assert getattr(Tensor(X).numpy(), name) is not None
+
+
 # ---- a gradient is not lost in silence ----
 
 
