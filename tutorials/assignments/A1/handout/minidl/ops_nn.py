@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, same_bits, xp_of
-from minidl.refuse import refuse, to_classes, to_examples, to_labels, to_rows, to_same
+from minidl.refuse import real, refuse, to_classes, to_examples, to_labels, to_rows, to_same
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
@@ -55,8 +55,8 @@ def batch_norm(
     alike("batch_norm", x, weight, bias, running_mean, running_var)
     if x.ndim not in (2, 4):
         raise ValueError(f"batch_norm: x {x.shape} must be (N, C) or (N, C, H, W)")
-    if not eps > 0:
-        raise ValueError(f"batch_norm: eps must be above 0, got {eps}")
+    if not real(eps) > 0:
+        raise ValueError(f"batch_norm: eps must be above 0, got {eps!r}")
     for vector in (running_mean, running_var, weight, bias):
         if vector is not None and vector.shape != x.shape[1:2]:
             raise ValueError(
@@ -112,8 +112,8 @@ def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng | None = Non
          Either way a seed gives the same mask on every device. Required: no operation has a hidden generator
     """
     x = as_tensor(x)
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    if not 0 <= real(p) < 1:
+        raise ValueError(f"dropout: p must be in [0, 1), got {p!r}")
     if rng is None or not hasattr(rng, "random"):
         raise TypeError(f"dropout: rng must be a generator, got {rng!r}; nn.Dropout knows whether it is training")
     keep = rng.random(x.shape, dtype=np.float32) >= p
