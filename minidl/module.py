@@ -331,7 +331,7 @@ def _dtype(x: Any) -> str:
 def _tensor(x: Any) -> Tensor:
     """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
     made = Tensor(x)
-    if _dtype(x) == "uint8" and made.data.size and (high := made.data.max()) > BRIGHT:
+    if _dtype(x) == "uint8" and made.data.size and (high := float(made.data.max())) > BRIGHT:
         tell(f"a network is given bytes up to {high:g}, and nothing scales them: write net(x / np.float32(255))")
     return made
 
