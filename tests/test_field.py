@@ -1,7 +1,5 @@
 """The networks of the field are the same network in minidl, PyTorch and JAX."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -100,7 +98,7 @@ def test_jax_agrees(network, cpu):
     weights, statistics = init()
     x, y = examples(network, SMALL)[0]
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # half of the time is compiling
+    @jax.jit  # as its users do: at backend level 0 and 1 JAX 0.10.2 has wrong gradients of two of these networks
     def value_and_grad(weights):
         def their_loss(weights):
             logits, moved = apply(weights, statistics, x, jax.random.key(0))
