@@ -22,6 +22,7 @@ from minidl.cli.display import resume_command
 from minidl.cli.parser import matching
 from minidl.data import DataError
 from minidl.data.atomic import atomic_file
+from minidl.data.proof import file_sha256
 from minidl.handwriting.folders import find_pictures
 from minidl.optim import Adam
 from minidl.pages import compare_page, facts_of_folder, read_run, report_page
@@ -30,8 +31,8 @@ from minidl.telling import is_terminal
 from minidl.train import lost_place, make_parser
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.folder import make_new
-from minidl.training.loader import load
-from minidl.training.own import changed, hashes
+from minidl.training.loader import UserError, load
+from minidl.training.own import bare, changed, check_unchanged, hashes
 from minidl.training.results import CHECKPOINT
 from tests.commands import ROOT, command
 from tutorials.assignments.archive import look
@@ -120,8 +121,13 @@ def test_a_file_with_other_line_endings_has_not_changed(tmp_path):
     assert hashes(f"{file}:Net") == before
     assert load(f"{file}:Net") == loaded
     assert changed(f"{file}:Net", before, "run") is None
+    earlier = {"/home/ada/mine.py": file_sha256(file)}  # runs once had the hash of the bytes: they go on, too
+    assert changed(f"{file}:Net", earlier, "run") is None
+    check_unchanged(f"{file}:Net", earlier, "run")
     file.write_bytes(code.replace(b"mine", b"ours"))
     assert hashes(f"{file}:Net") != before
+    with pytest.raises(UserError, match="has changed since run was trained with it"):
+        check_unchanged(f"{file}:Net", {**before, **earlier}, "run")
 
 
 # ---- names ----
@@ -185,6 +191,23 @@ def test_the_command_that_resumes_quotes_a_file_name_with_a_space(tmp_path):
     trainer = small_trainer(load(f"{file}:Net").thing)
     trainer.save(tmp_path / "run")
     assert resume_command(trainer.run).endswith("run --model 'my net.py:Net'")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (r"C:\Users\ada\net.py:Net", "net.py:Net"),
+        (r"\\server\share\digits", "digits"),
+        ("D:/digits", "digits"),
+        ("mine.py:Net", "mine.py:Net"),
+        ("/home/ada/net.py:Net", "net.py:Net"),
+        ("//data/digits", "digits"),  # Windows would take this for a server
+        (r"/home/ada/2026\11", r"2026\11"),
+        ("", ""),
+    ],
+)
+def test_the_name_of_a_path_of_any_system(path, name):
+    assert bare(path) == name
 
 
 def test_brackets_in_a_folder_s_name_are_no_pattern(tmp_path):

@@ -13,11 +13,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from numbers import Real
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from minidl.data.proof import file_sha256
 from minidl.grad_mode import enable_grad
 from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
@@ -59,7 +60,8 @@ def of_file(name: str) -> str:
 
 def bare(path: str) -> str:
     """The last part of a path from a run's record, which may be another system's: net.py for C:\\ada\\net.py."""
-    return PureWindowsPath(path).name  # it separates at / too
+    system = PurePosixPath if path.startswith("/") else PureWindowsPath  # the latter separates at / too
+    return system(path).name
 
 
 # ---- the files of a run ----
@@ -72,6 +74,11 @@ def hashes(*names: str) -> dict[str, str]:
 
 def _file_of(name: str) -> Path:
     return Path(name.rpartition(":")[0] or name)
+
+
+def _is_among(path: Path, trained_with: Mapping[str, str]) -> bool:
+    """Whether a run was trained with this file. Earlier runs have the hash of its bytes, line endings and all."""
+    return not {source_sha256(path.read_bytes()), file_sha256(path)}.isdisjoint(trained_with.values())
 
 
 def check_there(name: str, run: str, option: str = "model") -> None:
@@ -90,7 +97,7 @@ def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
     path = _file_of(name)
     if not is_own(name) or not trained_with or not path.is_file():
         return None
-    if source_sha256(path.read_bytes()) in trained_with.values():
+    if _is_among(path, trained_with):
         return None
     return f"{path.name} has changed since {run} was trained with it: the network may now give other results"
 
@@ -104,8 +111,8 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option
         return
     check_there(name, run, option)
     path = _file_of(name)
-    found = source_sha256(path.read_bytes())
-    if found not in trained_with.values():
+    if not _is_among(path, trained_with):
+        found = source_sha256(path.read_bytes())
         wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
         raise UserError(
             f"{path} has changed since {run} was trained with it (sha256 {found[:12]}..., it was {wanted}): "
