@@ -317,8 +317,8 @@ def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
 
     def numbers(x: Any) -> bool:
         kind = getattr(getattr(x, "dtype", None), "kind", "")
-        images = _dtype(x) == "uint8" and x.ndim > 1  # bytes in a row are labels
-        return not isinstance(x, (Tensor, np.generic)) and (images or kind == "f" or _dtype(x).startswith("float"))
+        found = kind == "f" or _dtype(x).startswith("float") or (_dtype(x) == "uint8" and x.ndim > 1)
+        return found and not isinstance(x, (Tensor, np.generic))  # bytes in a row are labels
 
     return tuple([_tensor(x) if numbers(x) else x for x in given])
 
@@ -331,7 +331,7 @@ def _dtype(x: Any) -> str:
 def _tensor(x: Any) -> Tensor:
     """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
     made = Tensor(x)
-    if _dtype(x) == "uint8" and made.data.size and (high := float(made.data.max())) > BRIGHT:
+    if x.dtype != made.dtype and _dtype(x) == "uint8" and made.data.size and (high := float(made.data.max())) > BRIGHT:
         tell(f"a network is given bytes up to {high:g}, and nothing scales them: write net(x / np.float32(255))")
     return made
 
