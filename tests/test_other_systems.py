@@ -27,6 +27,7 @@ from minidl.handwriting.folders import find_pictures
 from minidl.optim import Adam
 from minidl.pages import compare_page, facts_of_folder, read_run, report_page
 from minidl.study import made
+from minidl.study.store import Store
 from minidl.telling import is_terminal
 from minidl.train import lost_place, make_parser
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
@@ -183,6 +184,14 @@ def test_a_zip_that_is_none(tmp_path, monkeypatch):
     (tmp_path / "gzip.zip").write_bytes(b"PK\3\4 and no end")
     with pytest.raises(DataError, match=r"gzip\.zip is damaged: it can't be opened as a zip file .*; get it again"):
         load_mnist("emnist-letters")
+
+
+def test_notes_by_macos_beside_the_runs_of_a_study(tmp_path):
+    for folder in ("runs", "crashed"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "._0123.json").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    store = Store(tmp_path)
+    assert (store.damaged, store.failed()) == ([], set())
 
 
 def test_the_command_that_resumes_quotes_a_file_name_with_a_space(tmp_path):

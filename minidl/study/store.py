@@ -64,7 +64,7 @@ class Store:
             self.damaged.append(f"{folder / PACK} is not a regular file")
         elif (folder / PACK).exists():
             self._records.update(read_pack(folder / PACK, self.damaged))
-        for file in sorted(self.runs.glob("*.json")):
+        for file in sorted(self.runs.glob("[!.]*.json")):  # ._X.json is macOS's note on X.json
             if file.is_dir():
                 raise ValueError(f"{file} is not a regular file: remove it, a run is to be stored there")
             try:
@@ -103,7 +103,7 @@ class Store:
 
     def failed(self) -> set[str]:
         """The keys of the runs that failed at their last attempt."""
-        return {file.stem for file in self.crashed.glob("*.json")} - self._records.keys()
+        return {file.stem for file in self.crashed.glob("[!.]*.json")} - self._records.keys()
 
     def error(self, run: Trial) -> str | None:
         """The error of a run's last attempt; None if it did not fail."""
