@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 
 import minidl.data
-from minidl import Trainer, load_mnist, nn
+from minidl import Trainer, load_mnist, load_run, nn
 from minidl.cli.display import resume_command
 from minidl.cli.parser import matching
 from minidl.data import DataError
 from minidl.data.atomic import atomic_file
 from minidl.data.proof import file_sha256
 from minidl.handwriting.folders import find_pictures
+from minidl.handwriting.page import facts
 from minidl.optim import Adam
 from minidl.pages import compare_page, facts_of_folder, read_run, report_page
 from minidl.study import made
@@ -242,6 +243,8 @@ def test_a_run_from_another_system(folder, tmp_path):
         (tmp_path / "run" / name).unlink()
     page = compare_page([read_run(tmp_path / "run", 0)])
     page += report_page(facts_of_folder(tmp_path / "run", f"{tmp_path / 'net.py'}:Net", str(tmp_path / "digits")))
+    drawing = facts(load_run(tmp_path / "run", model=f"{tmp_path / 'net.py'}:Net"))
+    page += f"{drawing['title']}, {drawing['about']}"
     assert "net.py:Net" in page
     assert "Net on digits" in page
     assert folder not in page
