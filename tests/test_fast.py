@@ -482,7 +482,7 @@ def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: p
     assert fast_blas.gemm.__wrapped__("float32") == 0
 
 
-def test_where_each_thread_has_its_own_limit_all_of_them_set_it() -> None:
+def test_where_each_thread_has_its_own_limit_each_sets_and_restores_it() -> None:
     """As where BLAS uses OpenMP: threads that overlap, and the helper threads of both kinds of split."""
     own = threading.local()
 
@@ -495,10 +495,10 @@ def test_where_each_thread_has_its_own_limit_all_of_them_set_it() -> None:
     held, seen = fast_blas._Blas(), []
     held.libraries, held.each = [(get, set_to)], True
 
-    def train() -> None:
-        seen.append(get())
+    def train(limit: int = 2) -> None:
+        set_to(limit)
         held.hold()
-        seen.append(get())
+        seen.extend((get(), held.own.limit))
         held.release()
         seen.append(get())
 
@@ -507,13 +507,29 @@ def test_where_each_thread_has_its_own_limit_all_of_them_set_it() -> None:
         seen.append(get())
 
     held.hold()
-    for work in (train, help_out):
+    for work in (train, help_out, lambda: train(1), lambda: train(3)):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    assert (seen, get(), held.limit) == ([2, 1, 2, 1], 1, 2)
+    assert seen == [1, 2, 2, 1, 1, 1, 1, 1, 3, 3]
+    assert (get(), held.own.limit) == (1, 2)
     held.release()
-    assert (get(), held.users, held.before) == (2, set(), [])
+    assert (get(), held.users, held.own.before) == (2, set(), ())
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+def test_only_an_openblas_on_openmp_has_a_limit_for_each_thread(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own functions tell what any thread has set last; and a BLAS may lead to OpenMP without using it."""
+    library = SimpleNamespace(
+        openblas_get_num_threads="get",
+        openblas_set_num_threads="set",
+        openblas_get_parallel=lambda: 2 if openmp else 1,
+        omp_get_max_threads="get one",
+        omp_set_num_threads="set one",
+    )
+    monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
+    limit = ("get one", "set one") if openmp else ("get", "set")
+    assert fast_blas._libraries() == (openmp, [limit])
 
 
 @pytest.mark.parametrize("names", [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), *fast_blas.LIMITS[:2]])
@@ -521,7 +537,7 @@ def test_the_limit_is_set_for_the_process(names: tuple[str, str], monkeypatch: p
     """threadpoolctl would set MKL's for one thread."""
     library = SimpleNamespace(MKL_Set_Num_Threads_Local=None, **{name: name for name in names})
     monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
-    assert fast_blas._libraries() == [names]
+    assert fast_blas._libraries() == (False, [names])
 
 
 def test_a_blas_without_a_limit_leaves_all_cores_to_us(monkeypatch: pytest.MonkeyPatch) -> None:

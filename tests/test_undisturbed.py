@@ -282,7 +282,7 @@ def test_a_class_that_has_a_mode_of_its_own_gets_it_back_too() -> None:
 
 HOLDING = (
     backend._SameBits.__enter__, backend._SameBits.__exit__, blas._Blas.hold, blas._Blas._hold, blas._Blas.release,
-    blas._Blas._restore,
+    blas._Blas._restore, blas._Blas.own.fget,
 )  # fmt: skip
 
 
@@ -331,6 +331,16 @@ def interrupted(run: Callable[[], Any], n: int, handler: Callable[[], None] = ct
     return moments > n
 
 
+@pytest.fixture(params=["process", "thread"])
+def limited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BLAS with one limit for the process, as it is here, or with one for each thread, as on OpenMP."""
+    if request.param == "thread":
+        own = threading.local()
+        limit = (lambda: getattr(own, "limit", 2)), (lambda n: setattr(own, "limit", n))
+        monkeypatch.setattr(blas.blas, "libraries", [limit])
+        monkeypatch.setattr(blas.blas, "each", True)
+
+
 @contextmanager
 def limited_to_two() -> Iterator[Callable[[], int]]:
     """BLAS may use two threads; gives the function that reads its limit."""
@@ -348,6 +358,7 @@ def limited_to_two() -> Iterator[Callable[[], int]]:
         set_to(limit)
 
 
+@pytest.mark.usefixtures("limited")
 def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
     with limited_to_two() as get:
         a, n = Tensor(np.ones((4, 4), np.float32)), 1
@@ -362,6 +373,7 @@ def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
         assert n > 8
 
 
+@pytest.mark.usefixtures("limited")
 def test_the_handler_of_a_signal_may_compute_at_any_moment() -> None:
     """It must neither wait for its own thread, nor leave BLAS free for what it came between."""
     a, n = Tensor(np.ones((4, 4), np.float32)), 1

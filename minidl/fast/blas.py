@@ -3,7 +3,8 @@
 BLAS splits a product among its threads, and the last bits depend on the split. So every operation with products,
 backward() and an optimizer's step enter `same_bits`, and minidl does the splitting (threads.py). BLAS's limit is
 per process, and so is the set of users: the first thread that enters sets the limit to one, the last that leaves
-restores it. So two trainings in two Python threads do not disturb each other.
+restores it. So two trainings in two Python threads do not disturb each other. OpenMP has a limit for each thread: where
+OpenBLAS uses it, each thread sets its own, and restores it.
 
 Other code that changes BLAS's limit in the meantime is beyond our control. All this is tested with the OpenBLAS of
 NumPy's own wheels, and was tried with Debian's, with threads of its own or OpenMP's, and with MKL. BLIS's limit is
@@ -15,9 +16,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy._core import _multiarray_umath
@@ -26,18 +27,21 @@ from minidl.backend import same_bits
 from minidl.fast.cores import cores
 
 NUMPY = _multiarray_umath.__file__  # a look-up there includes the libraries that it is linked to, but not on Windows
-LIMITS = [  # in the order of their likelihood; builds of OpenBLAS add different words to its names
-    (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
-    for prefix in ("scipy_", "")
-    for suffix in ("64_", "_64", "")
-] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
+# builds of OpenBLAS add different words to its names; in the order of their likelihood
+OPENBLAS = [f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "_64", "")]
+LIMITS = [(name.format("get_num_threads"), name.format("set_num_threads")) for name in OPENBLAS]
+LIMITS += [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
+Limit: TypeAlias = tuple[Callable[[], int], Callable[[int], Any]]
+OPENMP = 2  # what openblas_get_parallel returns
 GEMMS = "scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm"  # in NumPy's wheels, elsewhere
 
 
 class _Here(threading.local):
-    """Per thread: the depth of nested `same_bits`."""
+    """Per thread: the depth of nested `same_bits`; and `before` and `limit` of _Blas, where each thread has a limit."""
 
     depth = 0
+    before: Sequence[int] = ()
+    limit = 1
 
 
 class _Blas:
@@ -47,7 +51,8 @@ class _Blas:
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these; all cores, for a BLAS without threads or without a limit that we know of
-    each       whether each thread has a limit of its own, as where BLAS uses OpenMP: then each user and helper sets it
+    each       whether each thread has a limit of its own, as where OpenBLAS uses OpenMP: then `before` and `limit` are
+               in `_here`
 
     Ctrl-C may interrupt this between any two lines. So each line leaves a state that the next `hold` repairs, and a
     thread counts as a user only once BLAS is limited. A signal handler may compute between two lines: the lock is
@@ -56,9 +61,9 @@ class _Blas:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
+        self.libraries: list[Limit] | None = None
         self.users: set[int] = set()
-        self.before: list[int] = []
+        self.before: Sequence[int] = ()
         self.limit = 1
         self.each = False
 
@@ -76,14 +81,19 @@ class _Blas:
 
     def _hold(self) -> None:
         if self.libraries is None:
-            self.libraries = _libraries()
-            self.each = hasattr(ctypes.PyDLL(NUMPY), "omp_get_max_threads")
+            self.each, self.libraries = _libraries()
+        own = self.own
         now = [get() for get, _ in self.libraries]
-        self.before = self.before or now
-        self.limit = max(self.before, default=cores())
-        if self.limit > 1 or self.each:
+        own.before = own.before or now
+        own.limit = max(own.before, default=cores())
+        if own.limit > 1:
             for _, set_to in self.libraries:
                 set_to(1)
+
+    @property
+    def own(self) -> Any:
+        """What has `before` and `limit`: for this thread, or for the process."""
+        return _here if self.each else self
 
     def help(self) -> None:
         """Called once by each helper thread, which computes for others and is no user."""
@@ -101,11 +111,11 @@ class _Blas:
                     self._restore()
 
     def _restore(self) -> None:
-        if self.limit > 1 or self.each:
-            for (_, set_to), limit in zip(self.libraries or (), self.before, strict=False):
+        own = self.own
+        if own.limit > 1:
+            for (_, set_to), limit in zip(self.libraries or (), own.before, strict=False):
                 set_to(limit)
-        if not self.users:
-            self.before = []
+        own.before = ()
 
     def forked(self) -> None:
         """In the child of a fork only the forking thread exists: forget the others."""
@@ -115,12 +125,16 @@ class _Blas:
             self._restore()
 
 
-def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
-    """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without."""
+def _libraries() -> tuple[bool, list[Limit]]:
+    """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without. And whether
+    they do so for the calling thread."""
+    openmp = _openmp(NUMPY)
+    if openmp is not None:
+        return True, [openmp]
     own = _limit_of(NUMPY)
     if own is not None:
-        return [own]
-    return [_limit_of(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
+        return False, [own]
+    return False, [_limit_of(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
 
 
 def _loaded() -> list[Any]:
@@ -133,7 +147,17 @@ def _loaded() -> list[Any]:
     return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
-def _limit_of(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+def _openmp(path: str) -> Limit | None:
+    """OpenMP's functions where OpenBLAS uses it. Those of OpenBLAS would report what any thread has set last."""
+    library = ctypes.PyDLL(path)
+    for name in OPENBLAS:
+        parallel = getattr(library, name.format("get_parallel"), None)
+        if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
+            return library.omp_get_max_threads, library.omp_set_num_threads
+    return None
+
+
+def _limit_of(path: str) -> Limit | None:
     """The functions that get and set the number of threads, for the process, of OpenBLAS or MKL; None for others.
 
     threadpoolctl calls OpenBLAS's from version 3.8 on only for the first thread that asks, and sets MKL's number for

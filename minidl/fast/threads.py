@@ -92,7 +92,7 @@ def threads() -> int:
     """The number of threads that share work here: that of `use_threads`, else BLAS's limit before we lowered it, but
     no more than the cores that this process may use."""
     with same_bits:
-        return _wanted.get() or min(blas.limit, cores())
+        return _wanted.get() or min(blas.own.limit, cores())
 
 
 # ---- helpers ----
