@@ -517,27 +517,47 @@ def test_where_each_thread_has_its_own_limit_each_sets_and_restores_it() -> None
     assert (get(), held.users, held.own.before) == (2, set(), ())
 
 
+class Mkl:
+    """Its functions, with a limit for the process and one for a thread, which counts if it is not 0."""
+
+    process = thread = 0
+
+    def MKL_Get_Max_Threads(self) -> int:
+        return self.thread or self.process
+
+    def MKL_Set_Num_Threads_Local(self, limit: int) -> None:
+        self.thread = limit
+
+
+@pytest.mark.parametrize("own", [0, 2, 3])
+def test_mkl_is_held_in_a_thread_that_threadpoolctl_has_limited(own: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets the limit of one thread, then to what it was: that of the process does not count there any more."""
+    library = Mkl()
+    library.process, library.thread = 4, own
+    monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
+    each, [(get, set_to)] = fast_blas._libraries()
+    before = get()
+    set_to(1)
+    assert (each, get()) == (True, 1)
+    set_to(before)
+    assert (library.process, library.thread) == (4, own)
+
+
 @pytest.mark.parametrize("openmp", [True, False])
-def test_only_an_openblas_on_openmp_has_a_limit_for_each_thread(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", fast_blas.OPENBLAS)
+def test_only_an_openblas_on_openmp_has_a_limit_for_each_thread(
+    name: str, openmp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its own functions tell what any thread has set last; and a BLAS may lead to OpenMP without using it."""
+    functions = {"get_num_threads": "get", "set_num_threads": "set", "get_parallel": lambda: 2 if openmp else 1}
     library = SimpleNamespace(
-        openblas_get_num_threads="get",
-        openblas_set_num_threads="set",
-        openblas_get_parallel=lambda: 2 if openmp else 1,
         omp_get_max_threads="get one",
         omp_set_num_threads="set one",
+        **{name.format(word): function for word, function in functions.items()},
     )
     monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
     limit = ("get one", "set one") if openmp else ("get", "set")
     assert fast_blas._libraries() == (openmp, [limit])
-
-
-@pytest.mark.parametrize("names", [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), *fast_blas.LIMITS[:2]])
-def test_the_limit_is_set_for_the_process(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """threadpoolctl would set MKL's for one thread."""
-    library = SimpleNamespace(MKL_Set_Num_Threads_Local=None, **{name: name for name in names})
-    monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
-    assert fast_blas._libraries() == (False, [names])
 
 
 def test_a_blas_without_a_limit_leaves_all_cores_to_us(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,10 @@
 """NumPy's BLAS, limited to one thread while any thread computes with minidl: what `with same_bits:` of backend.py does.
 
 BLAS splits a product among its threads, and the last bits depend on the split. So every operation with products,
-backward() and an optimizer's step enter `same_bits`, and minidl does the splitting (threads.py). BLAS's limit is
+backward() and an optimizer's step enter `same_bits`, and minidl does the splitting (threads.py). OpenBLAS's limit is
 per process, and so is the set of users: the first thread that enters sets the limit to one, the last that leaves
-restores it. So two trainings in two Python threads do not disturb each other. OpenMP has a limit for each thread: where
-OpenBLAS uses it, each thread sets its own, and restores it.
+restores it. MKL and OpenMP have a limit for each thread: each sets its own, and restores it. So two trainings in two
+Python threads do not disturb each other.
 
 Other code that changes BLAS's limit in the meantime is beyond our control. All this is tested with the OpenBLAS of
 NumPy's own wheels, and was tried with Debian's, with threads of its own or OpenMP's, and with MKL. BLIS's limit is
@@ -29,8 +29,6 @@ from minidl.fast.cores import cores
 NUMPY = _multiarray_umath.__file__  # a look-up there includes the libraries that it is linked to, but not on Windows
 # builds of OpenBLAS add different words to its names; in the order of their likelihood
 OPENBLAS = [f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "_64", "")]
-LIMITS = [(name.format("get_num_threads"), name.format("set_num_threads")) for name in OPENBLAS]
-LIMITS += [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
 Limit: TypeAlias = tuple[Callable[[], int], Callable[[int], Any]]
 OPENMP = 2  # what openblas_get_parallel returns
 GEMMS = "scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm"  # in NumPy's wheels, elsewhere
@@ -51,8 +49,8 @@ class _Blas:
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these; all cores, for a BLAS without threads or without a limit that we know of
-    each       whether each thread has a limit of its own, as where OpenBLAS uses OpenMP: then `before` and `limit` are
-               in `_here`
+    each       whether each thread has a limit of its own, as with MKL, or OpenBLAS on OpenMP: then `before` and `limit`
+               are in `_here`
 
     Ctrl-C may interrupt this between any two lines. So each line leaves a state that the next `hold` repairs, and a
     thread counts as a user only once BLAS is limited. A signal handler may compute between two lines: the lock is
@@ -128,13 +126,10 @@ class _Blas:
 def _libraries() -> tuple[bool, list[Limit]]:
     """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without. And whether
     they do so for the calling thread."""
-    openmp = _openmp(NUMPY)
-    if openmp is not None:
-        return True, [openmp]
-    own = _limit_of(NUMPY)
-    if own is not None:
-        return False, [own]
-    return False, [_limit_of(found.filepath) or (found.get_num_threads, found.set_num_threads) for found in _loaded()]
+    found = [_limit_of(NUMPY)]
+    if found == [None]:
+        found = [_limit_of(one.filepath) or (False, (one.get_num_threads, one.set_num_threads)) for one in _loaded()]
+    return any(limit[0] for limit in found if limit), [limit[1] for limit in found if limit]
 
 
 def _loaded() -> list[Any]:
@@ -147,27 +142,38 @@ def _loaded() -> list[Any]:
     return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
-def _openmp(path: str) -> Limit | None:
-    """OpenMP's functions where OpenBLAS uses it. Those of OpenBLAS would report what any thread has set last."""
-    library = ctypes.PyDLL(path)
-    for name in OPENBLAS:
-        parallel = getattr(library, name.format("get_parallel"), None)
-        if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
-            return library.omp_get_max_threads, library.omp_set_num_threads
-    return None
+def _limit_of(path: str) -> tuple[bool, Limit] | None:
+    """The functions that get and set the number of threads of OpenBLAS or MKL, and whether for the calling thread; None
+    for others.
 
-
-def _limit_of(path: str) -> Limit | None:
-    """The functions that get and set the number of threads, for the process, of OpenBLAS or MKL; None for others.
-
-    threadpoolctl calls OpenBLAS's from version 3.8 on only for the first thread that asks, and sets MKL's number for
-    one thread only.
+    threadpoolctl calls OpenBLAS's from version 3.8 on only for the first thread that asks. On OpenMP these report what
+    any thread has set last, so we call OpenMP's own.
     """
     library = ctypes.PyDLL(path)  # PyDLL keeps the GIL: the call is short
-    for get, set_to in LIMITS:
-        if hasattr(library, get):
-            return getattr(library, get), getattr(library, set_to)
+    if hasattr(library, "MKL_Set_Num_Threads_Local"):
+        return True, _mkl(library)
+    for name in OPENBLAS:
+        if hasattr(library, name.format("get_num_threads")):
+            parallel = getattr(library, name.format("get_parallel"), None)
+            if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
+                return True, (library.omp_get_max_threads, library.omp_set_num_threads)
+            return False, (
+                getattr(library, name.format("get_num_threads")),
+                getattr(library, name.format("set_num_threads")),
+            )
     return None
+
+
+def _mkl(library: Any) -> Limit:
+    """MKL's limit for a thread, which overrides that for the process: threadpoolctl sets it, and never removes it."""
+    get, set_own = library.MKL_Get_Max_Threads, library.MKL_Set_Num_Threads_Local
+
+    def set_to(limit: int) -> None:
+        set_own(0)  # none: then the process's counts
+        if get() != limit:
+            set_own(limit)
+
+    return get, set_to
 
 
 @cache
