@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import as_strided
 class OtherBlas:
     """A library with these two functions, which compiled loops can call by their addresses."""
 
-    def __init__(self, size: Any, *, right: bool = True) -> None:
-        """size  the C type of its sizes;  right  whether it multiplies as it should"""
+    def __init__(self, size: Any, *, right: bool = True, reads: bool = False) -> None:
+        """size  the C type of its sizes;  right  whether it multiplies as it should;  reads  C even if it is times 0"""
         self.calls = 0
 
         def gemm(real: Any) -> Any:
@@ -31,7 +31,8 @@ class OtherBlas:
                 left = matrix(a, m, k, lda) if turn_a == 111 else matrix(a, k, m, lda).T
                 right_ = matrix(b, k, n, ldb) if turn_b == 111 else matrix(b, n, k, ldb).T
                 out = matrix(c, m, n, ldc)
-                out[:] = alpha * np.einsum("ik,kj->ij", left, right_) + (beta * out if beta else 0) + (not right)
+                before = beta * out if beta or reads else 0
+                out[:] = alpha * np.einsum("ik,kj->ij", left, right_) + before + (not right)
 
             kinds = [ctypes.c_int] * 3 + [size] * 3
             kinds += [real, ctypes.c_size_t, size, ctypes.c_size_t, size, real, ctypes.c_size_t, size]

@@ -466,8 +466,9 @@ def test_the_loops_can_call_a_blas_with_sizes_of_32_or_64_bits(dtype: Any, monke
             monkeypatch.setattr(ctypes, "PyDLL", lambda _, library=library: library)
             assert bool(fast_blas.gemm_of("another", dtype)) is right
             assert library.calls == 1
-    monkeypatch.setattr(ctypes, "PyDLL", lambda _: object())
-    assert fast_blas.gemm_of("another", dtype) == 0
+    for library in (OtherBlas(ctypes.c_int64, reads=True), object()):
+        monkeypatch.setattr(ctypes, "PyDLL", lambda _, library=library: library)
+        assert fast_blas.gemm_of("another", dtype) == 0
 
 
 def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: pytest.MonkeyPatch) -> None:
