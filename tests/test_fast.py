@@ -494,7 +494,7 @@ def test_where_each_thread_has_its_own_limit_each_sets_and_restores_it() -> None
         own.limit = limit
 
     held, seen = fast_blas._Blas(), []
-    held.libraries, held.each = [(get, set_to)], True
+    held.libraries, held.each = [fast_blas.Limit(get, set_to, each=True)], True
 
     def train(limit: int = 2) -> None:
         set_to(limit)
@@ -536,7 +536,7 @@ def test_mkl_is_held_in_a_thread_that_threadpoolctl_has_limited(own: int, monkey
     library = Mkl()
     library.process, library.thread = 4, own
     monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
-    each, [(get, set_to)] = fast_blas._libraries()
+    [(get, set_to, each)] = fast_blas._libraries()
     before = get()
     set_to(1)
     assert (each, get()) == (True, 1)
@@ -558,7 +558,7 @@ def test_only_an_openblas_on_openmp_has_a_limit_for_each_thread(
     )
     monkeypatch.setattr(ctypes, "PyDLL", lambda _: library)
     limit = ("get one", "set one") if openmp else ("get", "set")
-    assert fast_blas._libraries() == (openmp, [limit])
+    assert fast_blas._libraries() == [(*limit, openmp)]
 
 
 def test_a_blas_without_a_limit_leaves_all_cores_to_us(monkeypatch: pytest.MonkeyPatch) -> None:

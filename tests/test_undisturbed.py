@@ -336,7 +336,7 @@ def limited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """BLAS with one limit for the process, as it is here, or with one for each thread, as on OpenMP."""
     if request.param == "thread":
         own = threading.local()
-        limit = (lambda: getattr(own, "limit", 2)), (lambda n: setattr(own, "limit", n))
+        limit = blas.Limit(lambda: getattr(own, "limit", 2), lambda n: setattr(own, "limit", n), each=True)
         monkeypatch.setattr(blas.blas, "libraries", [limit])
         monkeypatch.setattr(blas.blas, "each", True)
 
@@ -347,7 +347,7 @@ def limited_to_two() -> Iterator[Callable[[], int]]:
     with backend.same_bits:
         if not blas.blas.libraries:
             pytest.skip("a BLAS without a limit")
-    get, set_to = blas.blas.libraries[0]
+    get, set_to, _ = blas.blas.libraries[0]
     limit = get()
     set_to(2)
     try:

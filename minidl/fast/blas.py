@@ -18,7 +18,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy._core import _multiarray_umath
@@ -29,9 +29,16 @@ from minidl.fast.cores import cores
 NUMPY = _multiarray_umath.__file__  # a look-up there includes the libraries that it is linked to, but not on Windows
 # builds of OpenBLAS add different words to its names; in the order of their likelihood
 OPENBLAS = [f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "_64", "")]
-Limit: TypeAlias = tuple[Callable[[], int], Callable[[int], Any]]
 OPENMP = 2  # what openblas_get_parallel returns
 GEMMS = "scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "scipy_cblas_{}gemm", "cblas_{}gemm"  # in NumPy's wheels, elsewhere
+
+
+class Limit(NamedTuple):
+    """How a library is asked for its number of threads and told it; each: for the calling thread only."""
+
+    get: Callable[[], int]
+    set_to: Callable[[int], Any]
+    each: bool = False
 
 
 class _Here(threading.local):
@@ -45,7 +52,7 @@ class _Here(threading.local):
 class _Blas:
     """The limit of one thread, and the threads that compute under it.
 
-    libraries  (get, set) functions for each library's number of threads; None until they are needed
+    libraries  a Limit for each library; None until they are needed
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these; all cores, for a BLAS without threads or without a limit that we know of
@@ -79,14 +86,16 @@ class _Blas:
 
     def _hold(self) -> None:
         if self.libraries is None:
-            self.each, self.libraries = _libraries()
+            found = _libraries()
+            self.each = any(limit.each for limit in found)
+            self.libraries = found  # last, since this says that they are known
         own = self.own
-        now = [get() for get, _ in self.libraries]
+        now = [limit.get() for limit in self.libraries]
         own.before = own.before or now
         own.limit = max(own.before, default=cores())
         if own.limit > 1:
-            for _, set_to in self.libraries:
-                set_to(1)
+            for limit in self.libraries:
+                limit.set_to(1)
 
     @property
     def own(self) -> Any:
@@ -97,8 +106,8 @@ class _Blas:
         """Called once by each helper thread, which computes for others and is no user."""
         with self.lock:
             if self.each:
-                for _, set_to in self.libraries or ():
-                    set_to(1)
+                for limit in self.libraries or ():
+                    limit.set_to(1)
 
     def release(self) -> None:
         _here.depth -= 1
@@ -111,8 +120,8 @@ class _Blas:
     def _restore(self) -> None:
         own = self.own
         if own.limit > 1:
-            for (_, set_to), limit in zip(self.libraries or (), own.before, strict=False):
-                set_to(limit)
+            for limit, before in zip(self.libraries or (), own.before, strict=False):
+                limit.set_to(before)
         own.before = ()
 
     def forked(self) -> None:
@@ -123,13 +132,12 @@ class _Blas:
             self._restore()
 
 
-def _libraries() -> tuple[bool, list[Limit]]:
-    """Functions that get and set the number of threads of the BLAS that NumPy uses; none for those without. And whether
-    they do so for the calling thread."""
-    found = [_limit_of(NUMPY)]
-    if found == [None]:
-        found = [_limit_of(one.filepath) or (False, (one.get_num_threads, one.set_num_threads)) for one in _loaded()]
-    return any(limit[0] for limit in found if limit), [limit[1] for limit in found if limit]
+def _libraries() -> list[Limit]:
+    """The limit of the BLAS that NumPy uses; none for one without."""
+    own = _limit_of(NUMPY)
+    if own is not None:
+        return [own]
+    return [_limit_of(found.filepath) or Limit(found.get_num_threads, found.set_num_threads) for found in _loaded()]
 
 
 def _loaded() -> list[Any]:
@@ -142,25 +150,22 @@ def _loaded() -> list[Any]:
     return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
-def _limit_of(path: str) -> tuple[bool, Limit] | None:
-    """The functions that get and set the number of threads of OpenBLAS or MKL, and whether for the calling thread; None
-    for others.
+def _limit_of(path: str) -> Limit | None:
+    """OpenBLAS's or MKL's own functions in this library; None for others.
 
     threadpoolctl calls OpenBLAS's from version 3.8 on only for the first thread that asks. On OpenMP these report what
     any thread has set last, so we call OpenMP's own.
     """
     library = ctypes.PyDLL(path)  # PyDLL keeps the GIL: the call is short
     if hasattr(library, "MKL_Set_Num_Threads_Local"):
-        return True, _mkl(library)
+        return _mkl(library)
     for name in OPENBLAS:
-        if hasattr(library, name.format("get_num_threads")):
+        get = getattr(library, name.format("get_num_threads"), None)
+        if get is not None:
             parallel = getattr(library, name.format("get_parallel"), None)
             if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
-                return True, (library.omp_get_max_threads, library.omp_set_num_threads)
-            return False, (
-                getattr(library, name.format("get_num_threads")),
-                getattr(library, name.format("set_num_threads")),
-            )
+                return Limit(library.omp_get_max_threads, library.omp_set_num_threads, each=True)
+            return Limit(get, getattr(library, name.format("set_num_threads")))
     return None
 
 
@@ -173,7 +178,7 @@ def _mkl(library: Any) -> Limit:
         if get() != limit:
             set_own(limit)
 
-    return get, set_to
+    return Limit(get, set_to, each=True)
 
 
 @cache
@@ -204,10 +209,8 @@ def _multiplies(call: Any, dtype: Any) -> bool:
     c[:, :4] = np.nan  # not read: 0 C is 0
     expected[:, :4] = (a[:, :3, None] * b[:, :4]).sum(1)
     real, size, array = np.ctypeslib.as_ctypes_type(dtype), ctypes.c_int64, ctypes.c_void_p
-    call.restype, call.argtypes = (
-        None,
-        [ctypes.c_int] * 3 + [size] * 3 + [real, array, size, array, size, real, array, size],
-    )
+    call.restype = None
+    call.argtypes = [ctypes.c_int] * 3 + [size] * 3 + [real, array, size, array, size, real, array, size]
     call(101, 111, 111, 2, 4, 3, 1, a.ctypes.data, 5, b.ctypes.data, 5, 0, c.ctypes.data, 5)  # row-major, as they are
     return np.array_equal(c, expected)
 
