@@ -14,7 +14,7 @@ from minidl.data.idx import DataError
 from minidl.handwriting.collect import POLARITIES, Collected, check_out, collect, write_dataset
 from minidl.handwriting.folders import find_pictures
 from minidl.handwriting.tables import collect_tables, tables_in
-from minidl.telling import typed
+from minidl.telling import is_terminal, typed
 
 EXAMPLE = """example:
   python -m minidl.data pictures mine --size 28 --test-share 0.2
@@ -93,7 +93,7 @@ def _made(args: argparse.Namespace, names: list[str] | None) -> Collected:
 def _bar(files: Iterable[Path]) -> Iterable[Path]:
     from tqdm import tqdm  # takes longer to import than a few images to read
 
-    return tqdm(files, unit="image", disable=None, leave=False)
+    return tqdm(files, unit="image", disable=not is_terminal(sys.stderr), leave=False)
 
 
 def _report(out: Path, made: Collected) -> str:

@@ -29,7 +29,7 @@ from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import steps_per_epoch
 from minidl.data.splits import sizes
-from minidl.telling import counted, typed
+from minidl.telling import counted, is_terminal, typed
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.kept import Drawn
@@ -117,7 +117,7 @@ def search(
         results = sorted(
             (
                 found_or_tried(setting, base, dataset, length, tried)
-                for setting in tqdm(alive, disable=None, leave=False)
+                for setting in tqdm(alive, disable=not is_terminal(sys.stderr), leave=False)
             ),
             key=lambda result: result.rank,
         )
