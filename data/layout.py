@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from minidl.data.idx import DataError
 from minidl.telling import typed
@@ -40,9 +41,17 @@ def files_under(folder: Path, names: Sequence[str]) -> list[Path]:
     there = sorted((known.index(name.lower()), name) for name in _listed(folder) if name.lower() in known)
     loose = [folder / name for _, name in there]
     inside = [path / name for path in loose for name in sorted(_listed(path)) if name.lower() in known]
-    # os.path.isfile is False where the folder has no execute permission; Path.is_file raises there.
     exact = [folder / name for name in names if os.path.isfile(folder / name)]
-    return list(dict.fromkeys([*exact, *(path for path in (*loose, *inside) if path.is_file())]))
+    return list(dict.fromkeys([*exact, *(path for path in (*loose, *inside) if _is_file(path))]))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path that was listed is a file. Raises PermissionError where its folder may be listed but not entered;
+    since Python 3.14 Path.is_file is False there, and the file would be told to be missing."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:  # a broken link
+        return False
 
 
 def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """A rule's formula: read, taken apart, computed in four ways that agree with the rule's in-place form."""
 
 import math
+import re
 import warnings
 from contextlib import nullcontext
 from itertools import product
@@ -299,6 +300,9 @@ def test_a_formula_may_read_the_weights_and_leave_a_way_without_a_value():
 
 
 def test_a_number_without_a_value_is_told():
+    with pytest.raises(ValueError) as told:
+        math.sqrt(-2.0)
+    words = re.escape(str(told.value))  # Python's own; since 3.14 they name the number
     p = Tensor(np.ones(3), requires_grad=True)
     p.grad = np.ones(3)
 
@@ -306,10 +310,10 @@ def test_a_number_without_a_value_is_told():
         name = "early"
         formula = Formula(Line("p", "-lr * sqrt(t - 3) * g"))
 
-    with pytest.raises(ValueError, match=r"sqrt\(t - 3\).* has no value for lr = 0.1, t = 1: math domain"):
+    with pytest.raises(ValueError, match=rf"sqrt\(t - 3\).* has no value for lr = 0.1, t = 1: {words}"):
         Early([p], 0.1).step()
     parts = take_apart((("p", "sqrt(t - 3) * g"),), ("g",))
-    with pytest.raises(ValueError, match=r"'sqrt\(t - 3\)' has no value for t = 1: math domain error"):
+    with pytest.raises(ValueError, match=rf"'sqrt\(t - 3\)' has no value for t = 1: {words}"):
         parts.work_out({"t": 1})
 
 

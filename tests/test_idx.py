@@ -277,15 +277,15 @@ def test_errors_cross_process_borders(tmp_path):
 def test_a_file_that_shrinks_while_it_is_read(affordable, tmp_path, monkeypatch):
     monkeypatch.setattr(data.idx, "AFFORDABLE", affordable)
     path = tmp_path / "file"
-    write_idx(path, np.arange(200_000, dtype=np.uint8))
+    write_idx(path, np.arange(400_000, dtype=np.uint8))
     empty = np.empty
 
     def shrink(*arguments):  # reached between the count of the bytes and their reading
-        os.truncate(path, 100_000)
+        os.truncate(path, 300_000)
         return empty(*arguments)
 
     monkeypatch.setattr(data.idx.np, "empty", shrink)
-    with pytest.raises(IdxError, match="found 99992 bytes: it is truncated"):
+    with pytest.raises(IdxError, match="found 299992 bytes: it is truncated"):
         read_idx(path)
 
 
