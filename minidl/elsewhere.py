@@ -21,6 +21,8 @@ _MADE_ONCE = "with rng = np.random.default_rng(seed), made once"
 _RANDOM = f"Tensor(rng.standard_normal(shape, np.float32)), {_MADE_ONCE}"
 _NORMAL = f"Tensor(rng.normal(mean, std, shape).astype(np.float32)), {_MADE_ONCE}"
 _PADDED = "ops.cat with zeros, or np.pad before the Tensor is made"
+_BY_INDEX = "x[:, :, i[:, None], j], with i, j = (np.pad(np.arange(k), p, mode={}) for k in x.shape[2:])"
+_REFLECTED, _REPEATED, _ROUND = (_BY_INDEX.format(mode) for mode in ("'reflect'", "'edge'", "'wrap'"))
 _UNIFORM = f"Tensor(rng.random(shape, np.float32)), {_MADE_ONCE}"
 _ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
@@ -195,7 +197,8 @@ TENSORS: dict[str, str] = {
     "Softsign": "x / (1 + ops.abs(x))", "softsign": "x / (1 + ops.abs(x))", "Swish": _SILU, "weight_norm": _WEIGHT_NORM,
     "multinomial": _DRAWN, "bernoulli": f"rng.random(p.shape) < p, {_MADE_ONCE}", "distributions": _DRAWN,
     "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
-    "interpolate": _TWICE, "pad": _PADDED, "ZeroPad2d": _PADDED, "ReflectionPad2d": _PADDED, "normal": _NORMAL,
+    "interpolate": _TWICE, "pad": _PADDED, "ZeroPad2d": _PADDED, "normal": _NORMAL,
+    "ReflectionPad2d": _REFLECTED, "ReplicationPad2d": _REPEATED, "CircularPad2d": _ROUND,
     "LazyLinear": "nn.Linear(in_features, out_features)", "LazyConv2d": "nn.Conv2d(in_channels, out_channels, 3)",
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
     "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",

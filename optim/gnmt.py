@@ -6,7 +6,7 @@ It is a Hybrid that switches at a fixed step. What it adds is the schedule, scal
 from __future__ import annotations
 
 from minidl.optim.adam import Adam
-from minidl.optim.checks import at_least
+from minidl.optim.checks import whole_number
 from minidl.optim.groups import ParamsOrGroups
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.schedule import halving
@@ -42,7 +42,7 @@ class GNMT(Hybrid):
         max_norm: float | None = 5.0,
         weight_decay: float = 0.0,
     ) -> None:
-        at_least("total_steps", total_steps, 1)
+        whole_number("total_steps", total_steps, 1)
         adam = max(1, round(total_steps * ADAM / TOTAL))
         anneal, every = round(total_steps * ANNEAL / TOTAL), max(1, round(total_steps * HALVE / TOTAL))
         super().__init__(

@@ -159,8 +159,8 @@ def onecycle(
     From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
     max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as in the paper, it
     first falls as slowly as it rose, to where it began, and then on to the minimum. The paper has straight lines,
-    anneal_strategy="linear"; "cos" is half a cosine each way. Raises ValueError for a step after the end, an argument
-    out of range or another strategy.
+    anneal_strategy="linear"; "cos" is half a cosine each way. Raises ValueError for a step after total_steps, an
+    argument out of range or another strategy.
 
     The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False.
     """

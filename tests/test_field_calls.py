@@ -213,6 +213,7 @@ def test_numbers_are_stacked_not_joined() -> None:
         (minidl, "meshgrid", "np.meshgrid$"),
         (nn, "LazyLinear", r"nn.Linear\(in_features"),
         (nn, "ReflectionPad2d", "np.pad"),
+        (nn, "ZeroPad2d", "ops.cat with zeros"),
     ],
 )
 def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:
@@ -299,6 +300,24 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "gather": lambda t, F, v: t.gather(v["t"], 1, t.tensor(COLUMNS)),
     "scatter_add": lambda t, F, v: t.zeros(4, 3, dtype=t.float64).index_add(0, t.tensor(INDEX), v["t"]),
 }  # fmt: skip
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("name", ["ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"])
+def test_an_image_is_padded_with_its_own_pixels(name: str) -> None:
+    """Value and gradient: the advice was to pad with zeros, which is another layer."""
+    torch = pytest.importorskip("torch")
+    x = Tensor(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), requires_grad=True)
+    there = torch.tensor(x.numpy(), requires_grad=True)
+    wanted = getattr(torch.nn, name)(2)(there)
+    code, given = minidl.elsewhere.ELSEWHERE[name].split(", with ")
+    names: dict[str, Any] = {"np": np, "x": x, "p": 2}
+    exec(f"{given}\npadded = {code}", names)
+    np.testing.assert_array_equal(names["padded"].numpy(), wanted.detach().numpy())
+    weights = np.random.default_rng(1).normal(size=wanted.shape)
+    (names["padded"] * weights).sum().backward()
+    (wanted * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(x.grad, there.grad.numpy(), rtol=1e-12)
 
 
 @pytest.mark.pytorch

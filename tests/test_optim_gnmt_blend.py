@@ -54,6 +54,12 @@ def test_gnmt_of_a_very_short_run(total):
     go(GNMT([p], total_steps=total), p, total)
 
 
+@pytest.mark.parametrize("total", [0, 1.5, 2000.0, True, "2000"])
+def test_gnmts_length_is_a_whole_number(total):
+    with pytest.raises(ValueError, match=f"total_steps must be a whole number >= 1, got {total!r}"):
+        GNMT([parameter()], total_steps=total)
+
+
 def test_gnmt_clips_in_both_phases():
     p = parameter()
     optimizer = GNMT([p], total_steps=100, max_norm=0.5)

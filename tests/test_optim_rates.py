@@ -110,6 +110,14 @@ def test_a_scheduler_goes_on_from_the_rate_it_began_with():
     assert old.get_last_lr() == [0.1]
 
 
+@pytest.mark.parametrize("name", ["base_momentum", "max_momentum"])
+@pytest.mark.parametrize("value", [-0.1, 1, math.nan])
+def test_a_momentum_that_is_no_momentum_is_not_cycled(name, value):
+    """It was set on the optimizer, and the weights grew without limit, or became NaN."""
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), got {value}"):
+        OneCycleLR(SGD(parameters(), lr=0.1, momentum=0.9), 0.1, total_steps=5, **{name: value})
+
+
 def test_two_schedulers_multiply_and_a_rate_of_ones_own_is_gone_on_from():
     """The numbers are PyTorch's, for LinearLR(total_iters=4) and ExponentialLR(0.9) on one SGD, 0.02 set at step 6."""
 
