@@ -104,7 +104,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         say(
             name,
             f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict keeps only numbers and strings. Count with self.t; compute what a step "
+            "copy of self, and state_dict keeps only numbers, strings and generators. Count with self.t; compute what a step "
             "needs once in advance(), before the gradients are gathered",
         )
     if _differ(w, flat.w):

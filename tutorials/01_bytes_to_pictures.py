@@ -34,12 +34,12 @@ print(f"{len(raw):,} bytes decompressed")
 print(raw[:16].hex(" "))
 
 # %% [markdown]
-# The format is called IDX. This is its full description:
+# The format is called IDX:
 #
 # | bytes | meaning |
 # |---|---|
 # | 0, 1 | always `00 00` |
-# | 2 | the type of an element: `08` is one byte, 0 to 255 |
+# | 2 | the type of an element: `08` is one byte, 0 to 255 (other codes stand for larger integers and floats) |
 # | 3 | the number of dimensions of the array |
 # | then 4 bytes for each dimension | its size, the most significant byte first ("big-endian") |
 # | the rest | the elements, row by row |

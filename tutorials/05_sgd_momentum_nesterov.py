@@ -181,29 +181,31 @@ for name, walk in walks.items():
 #
 # </details>
 #
-# **3.** Make a ravine that is not parallel to an axis: $f = (x - y)^2 + 0.05\,(x + y)^2$. Does SGD do better or worse
-# on it?
+# **3.** Rotate the ravine by 45 degrees: $f = ((x + y)^2 + 25\,(x - y)^2)/4$. Does SGD do better or worse on it?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
-# def tilted(w):
-#     return (w[0] - w[1]) ** 2.0 + 0.05 * (w[0] + w[1]) ** 2.0
+# def rotated(w):
+#     return ((w[0] + w[1]) ** 2.0 + 25.0 * (w[0] - w[1]) ** 2.0) / 4.0
 #
 #
+# there = (-(0.5**0.5), -3 * 0.5**0.5)  # the start, rotated too
 # walks = {
-#     "SGD": descend(tilted, lambda p: SGD(p, lr=0.3), (-2.0, -0.2), 40),
-#     "momentum 0.8": descend(tilted, lambda p: SGD(p, lr=0.3, momentum=0.8), (-2.0, -0.2), 40),
+#     "SGD": descend(rotated, lambda p: SGD(p, lr=0.03), there, 40),
+#     "momentum 0.8": descend(rotated, lambda p: SGD(p, lr=0.03, momentum=0.8), there, 40),
 # }
-# paths(tilted, walks)
+# paths(rotated, walks, y=(-2.5, 2.5))
+# assert np.allclose([rotated(w) for w in walks["SGD"]], heights(sgd(0.03)))
 # ```
 #
-# The same: gradient descent does not depend on the direction of the axes. Adam does, as lesson 6 shows.
+# The same, after every step: gradient descent does not depend on the direction of the axes. Adam does, as lesson 6
+# shows.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`optim/sgd.py`](../optim/sgd.py): the two rules above are its last ten lines.
+# [`optim/sgd.py`](../optim/sgd.py): its last lines are the rules above.
 # [`optim/schedule.py`](../optim/schedule.py): large learning rates first, small ones later. Then [lesson
 # 6](06_adam_one_line_at_a_time.ipynb): a step size for each weight.

@@ -134,9 +134,8 @@ show.curves(
 )
 
 # %% [markdown]
-# It memorizes the random labels, image by image (Zhang et al. 2017 were the first to do this). So a high training
-# accuracy proves nothing by itself. Only images that were not used for training can show what the network has
-# learned.
+# It memorizes the random labels, image by image (Zhang et al. 2017). So a high training accuracy proves nothing by
+# itself. Only images that were not used for training can show what the network has learned.
 #
 # ## The best remedy
 #
@@ -196,9 +195,9 @@ show.curves(
 # assert gaps[0] < min(gaps[1:])
 # ```
 #
-# Here the gap does not shrink: it grows a little, because all three networks memorize the training images while the
-# validation accuracy falls. A little decay lowers the validation *loss*, since smaller weights make less confident
-# predictions; more decay raises the loss too. Whether a remedy helps has to be measured.
+# Here the gap does not shrink: it grows a little, because all three networks fit at least 99 % of the training images
+# while the validation accuracy falls. A little decay lowers the final validation *loss*, since smaller weights make
+# less confident predictions; more decay raises the loss too. Whether a remedy helps has to be measured.
 #
 # </details>
 #

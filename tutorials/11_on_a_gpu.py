@@ -270,6 +270,6 @@ for name, (loss, accuracy) in results.items():
 #
 # ## What to read next
 #
-# [`minidl/backend.py`](../minidl/backend.py): the only file that uses CuPy. [`data/batches.py`](../data/batches.py):
+# [`minidl/backend.py`](../minidl/backend.py): the only file that imports CuPy. [`data/batches.py`](../data/batches.py):
 # pixels stay bytes until their batch is drawn. From the command line: `python -m minidl.train --device gpu`. Then
 # [lesson 12](12_read_the_study.ipynb): which optimizer is better?

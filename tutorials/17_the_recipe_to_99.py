@@ -236,7 +236,7 @@ print(f"the best again, with three other seeds: {np.mean(again):.2%} on average;
 # The best setting had 94.85% when it was chosen and has 94.33% when it is run again. The best of eight is good *and*
 # lucky, and only new seeds show how much of it was luck. The list also shows what matters most: all the small
 # learning rates are at the bottom, whatever else was drawn. The next step would be another search near the good
-# learning rates, with more epochs; `python -m minidl.tune` does such a search.
+# learning rates, with more epochs.
 #
 # ## The recipe, once
 #
@@ -353,6 +353,7 @@ assert after > before
 #
 # ## What to read next
 #
-# [`optim/schedule.py`](../optim/schedule.py): schedules. [`minidl/tune.py`](../minidl/tune.py): random search from
-# the command line, `python -m minidl.tune --help`. [Lesson 12](12_read_the_study.ipynb): the same methods for a
-# comparison of optimizers. Then [lesson 18](18_what_it_looks_at.ipynb): what does such a network look at?
+# [`optim/schedule.py`](../optim/schedule.py): schedules. [`minidl/tune.py`](../minidl/tune.py): a search from the
+# command line, over a grid whose worse half is soon dropped, `python -m minidl.tune --help`. [Lesson
+# 12](12_read_the_study.ipynb): the same methods for a comparison of optimizers. Then [lesson
+# 18](18_what_it_looks_at.ipynb): what does such a network look at?
