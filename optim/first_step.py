@@ -104,8 +104,8 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         say(
             name,
             f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict keeps only numbers, strings and generators. Count with self.t; compute what a "
-            "step needs once in advance(), before the gradients are gathered",
+            "copy of self, and state_dict keeps only numbers, strings and generators. Count with self.t; compute what "
+            "a step needs once in advance(), before the gradients are gathered",
         )
     if _differ(w, flat.w):
         say("w", "writes into the weights: the step goes into p, which is added to them afterwards")
