@@ -6,6 +6,7 @@ the libraries of this one. The programs are then started where the names collide
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -235,6 +236,14 @@ def test_programs_run_in_the_folder_that_holds_the_clone_and_in_the_clone(place,
         put(ALL, place.clone.parent)
         programs(place.python, images, place.clone.parent)
     programs(place.python, images, place.clone)
+
+
+def test_a_lesson_finds_what_it_uses_of_the_clone(wheel):
+    """In Jupyter a notebook runs in the lessons' folder, on Colab beside the clone; minidl is installed elsewhere."""
+    cells = re.split(r"^# %%", (ROOT / "tutorials" / "11_on_a_gpu.py").read_text("utf-8"), flags=re.MULTILINE)
+    first = next(cell for cell in cells if "from tests." in cell)
+    for folder in (wheel.clone / "tutorials", wheel.clone.parent, wheel.clone):
+        assert "GPU" in good(wheel.python, "-c", first, cwd=folder)
 
 
 def test_a_clone_that_is_not_installed_runs_from_its_root(images, tmp_path):
