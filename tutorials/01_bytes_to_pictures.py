@@ -189,7 +189,7 @@ damaged.unlink()
 # np.add.at(table, (test.test_labels, guesses), 1)
 # show.numbers(table)  # row: the label; column: the guess
 # off_diagonal = table - np.diag(table.diagonal())
-# worst = off_diagonal.sum(axis=1).argmax()
+# worst = (off_diagonal.sum(axis=1) / table.sum(axis=1)).argmax()
 # print("worst:", worst, "mistaken for", off_diagonal[worst].argmax())
 # assert (worst, off_diagonal[worst].argmax()) == (5, 3)
 # ```
