@@ -134,7 +134,8 @@ class OneCycleLR(Scheduler):
                 raise ValueError("OneCycleLR needs total_steps, or both epochs and steps_per_epoch")
             total_steps = whole_number("epochs", epochs, 1) * whole_number("steps_per_epoch", steps_per_epoch, 1)
         if cycle_momentum:
-            fraction("base_momentum", base_momentum), fraction("max_momentum", max_momentum)
+            fraction("base_momentum", base_momentum)
+            fraction("max_momentum", max_momentum)
         up, last = pct_start * total_steps - 1, float(total_steps - 1)
         middle = [(2 * up, max_momentum)] if three_phase else []
         self.corners = [(0.0, max_momentum), (up, base_momentum), *middle, (last, max_momentum)]
