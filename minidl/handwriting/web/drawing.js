@@ -62,19 +62,27 @@ class Sheet {
     return this.frame.byMass ? this.average(place(offCentre(first, h, w)), STROKE) : first;
   }
 
-  // The strokes drawn large, white on black, and averaged down.
+  // The strokes drawn large and averaged down; not on a canvas: browsers that hide who you are let a page read only noise.
   average(place, width) {
-    const [h, w] = this.size, large = document.createElement("canvas");
-    large.width = w * FINE;
-    large.height = h * FINE;
-    const context = large.getContext("2d", { willReadFrequently: true });
-    paint(context, this.strokes, "#ffffff", width * FINE, (p) => place(p).map((v) => v * FINE));
-    const rgba = context.getImageData(0, 0, large.width, large.height).data, pixels = new Float64Array(h * w);
-    for (let y = 0; y < large.height; y++)
-      for (let x = 0; x < large.width; x++)
-        pixels[Math.floor(y / FINE) * w + Math.floor(x / FINE)] += rgba[4 * (y * large.width + x) + 3] / (255 * FINE * FINE);
-    return pixels;
+    const [h, w] = this.size, ink = new Float32Array(h * FINE * w * FINE), pixels = new Float64Array(h * w);
+    for (const stroke of this.strokes) {
+      const points = stroke.map((p) => place(p).map((v) => v * FINE));
+      points.forEach((point, k) => line(ink, w * FINE, points[Math.max(0, k - 1)], point, (width * FINE) / 2));
+    }
+    ink.forEach((v, i) => { pixels[Math.floor(i / (w * FINE * FINE)) * w + (Math.floor(i / FINE) % w)] += v; });
+    return pixels.map((v) => v / FINE ** 2);
   }
+}
+
+// Ink on the pixels of an image of this width that are within `radius` of a line, less on those at its edge.
+function line(ink, width, [x0, y0], [x1, y1], radius) {
+  const dx = x1 - x0, dy = y1 - y0, square = dx * dx + dy * dy || 1, reach = radius + 0.5, height = ink.length / width;
+  for (let y = Math.max(0, Math.floor(Math.min(y0, y1) - reach)); y < Math.min(height, Math.max(y0, y1) + reach); y++)
+    for (let x = Math.max(0, Math.floor(Math.min(x0, x1) - reach)); x < Math.min(width, Math.max(x0, x1) + reach); x++) {
+      const a = x + 0.5 - x0, b = y + 0.5 - y0, along = Math.max(0, Math.min(1, (a * dx + b * dy) / square));
+      const inside = reach - Math.sqrt((a - along * dx) ** 2 + (b - along * dy) ** 2);
+      if (inside > ink[y * width + x]) ink[y * width + x] = Math.min(1, inside);
+    }
 }
 
 function paint(context, strokes, colour, width, place) {
