@@ -89,7 +89,7 @@ def figure(picture: str, caption: object, legend: Mapping[str, str] | None = Non
     """A plot with a caption. legend: {name: CSS class of its line}."""
     if not picture:
         return Html("")
-    keys = "".join(f'<span class="key {look}">{text(name)}</span>' for name, look in (legend or {}).items())
+    keys = " ".join(f'<span class="key {look}">{text(name)}</span>' for name, look in (legend or {}).items())
     return Html(f"<figure><figcaption>{text(caption)} {keys}</figcaption>{picture}</figure>")
 
 
