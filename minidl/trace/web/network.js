@@ -104,8 +104,7 @@ function weightGrid(run, grid, values, state, act, label) {
   const inside = state.weight >= grid.at && state.weight < grid.at + grid.count ? state.weight - grid.at : -1;
   const choose = (k) => act.weight(grid.at + Math.max(0, Math.min(grid.count - 1, k)));
   canvas.onclick = (event) => {
-    const box = canvas.getBoundingClientRect();
-    const column = Math.floor(((event.clientX - box.left) / box.width) * width), row = Math.floor(((event.clientY - box.top) / box.height) * height);
+    const [x, y] = within(canvas, event), column = Math.floor(x * width), row = Math.floor(y * height);
     choose(Math.min(height - 1, Math.max(0, row)) * width + Math.min(width - 1, Math.max(0, column)));
   };
   canvas.onkeydown = (event) => {
@@ -118,6 +117,14 @@ function weightGrid(run, grid, values, state, act, label) {
   const frame = el("div", { className: "pick-frame" }, canvas);
   if (inside >= 0) frame.append(marker((inside % width) / width, Math.floor(inside / width) / height, 1 / width, 1 / height));
   return frame;
+}
+
+// Where in a canvas an event is, in shares of its width and height. Safari gives the box of what a lecture enlarges as if it
+// were not; its section always fills the one around it.
+function within(canvas, event) {
+  const box = canvas.getBoundingClientRect(), section = canvas.closest("section");
+  const times = section.parentNode.getBoundingClientRect().width / section.getBoundingClientRect().width;
+  return [(event.clientX / times - box.left) / box.width, (event.clientY / times - box.top) / box.height];
 }
 
 function marker(left, top, width, height) {
@@ -137,8 +144,7 @@ function filterPanel(run, state, act) {
     const canvas = el("canvas", { className: "filter", role: "img", "aria-label": `filter of unit ${grid.outputs[unit]}` });
     paintSigned(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, [low, high]);
     canvas.onclick = (event) => {
-      const box = canvas.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * w, y = ((event.clientY - box.top) / box.height) * h;
+      const [x, y] = [w, h].map((side, i) => within(canvas, event)[i] * side);
       let best = -1, nearest = Infinity;
       for (const [input, k] of every) {
         if (input >= area) continue;
