@@ -9,9 +9,9 @@ class Timeline {
     this.first = Math.min(...runs.map((run) => run.first));
     this.last = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded])); // one that failed has started its last step
     this.end = Math.max(this.last, this.first + 1); // of the axis, which needs a length
-    this.node.addEventListener("pointerdown", (event) => { this.dragging = true; this.seek(event, go); });
-    this.node.addEventListener("pointermove", (event) => this.dragging && this.seek(event, go));
-    window.addEventListener("pointerup", () => { this.dragging = false; });
+    const { node } = this; // it has the pointer until a browser takes it back: to scroll, or when the button is released anywhere
+    node.addEventListener("pointerdown", (event) => { if (!event.button) { node.setPointerCapture(event.pointerId); this.seek(event, go); } });
+    node.addEventListener("pointermove", (event) => node.hasPointerCapture(event.pointerId) && this.seek(event, go));
     new ResizeObserver(() => this.draw()).observe(this.node);
   }
 
