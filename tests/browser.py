@@ -1,7 +1,10 @@
-"""Driving a real browser: headless Chromium without a network, with all that its console says."""
+"""Driving a real browser: headless Chromium without a network, with all that its console says; and WebKit."""
 
+import os
 import re
 import shutil
+import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +34,33 @@ def browser(width: int = 1280, height: int = 900, dark: bool = False) -> Iterato
         yield chrome
     finally:
         chrome.quit()
+
+
+@contextmanager
+def webkit() -> Iterator[Any]:
+    """The engine of Safari. Skips the test where selenium, WebKitGTK's driver or a screen for it is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    driver, found = shutil.which("WebKitWebDriver"), sorted(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"))
+    if not driver or not found or not (xvfb := shutil.which("Xvfb")):
+        pytest.skip("no WebKit: install Debian's webkit2gtk-driver and xvfb")
+    options = webdriver.WebKitGTKOptions()
+    options.binary_location = str(found[-1])
+    options.add_argument("--automation")
+    screen = [xvfb, "-displayfd", "1", "-screen", "0", "1600x1200x24"]
+    with subprocess.Popen(screen, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            display = f":{int(server.stdout.readline())}"
+            service = webdriver.WebKitGTKService(driver, env=os.environ | {"DISPLAY": display})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of selenium's own call
+                safari = webdriver.WebKitGTK(options=options, service=service)
+            try:
+                yield safari
+            finally:
+                safari.quit()
+        finally:
+            server.terminate()
 
 
 def view(chrome: Any, width: int, height: int = 900, dark: bool = False) -> None:

@@ -60,6 +60,11 @@ def press(chrome: Any, *keys: str) -> None:
     chrome.switch_to.active_element.send_keys(*keys)
 
 
+def settle(chrome: Any) -> None:
+    """Until the address says where the page is."""
+    time.sleep(0.5)
+
+
 def shown_step(chrome: Any) -> int:
     """The step that the status line tells."""
     words = chrome.find_element("id", "status").text
@@ -106,6 +111,7 @@ def test_keys_and_buttons_step_through_the_run(chrome, pages, name):
     for k in range(1, len(steps)):
         press(chrome, Keys.ARROW_RIGHT)
         assert shown_step(chrome) == steps[k]
+    settle(chrome)
     assert chrome.current_url.endswith(f"#step={steps[-1]}")
     press(chrome, Keys.ARROW_RIGHT)
     assert shown_step(chrome) == steps[-1]

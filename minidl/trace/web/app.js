@@ -17,7 +17,7 @@ class App {
     this.tour = new Tour(this);
     this.lecture = new Lecture(this);
     this.controls();
-    window.addEventListener("hashchange", () => { this.fromAddress(); this.draw(); });
+    window.addEventListener("hashchange", (event) => { this.fromAddress(new URL(event.newURL)); this.draw(); });
     this.fromAddress();
     this.draw();
     const stop = Number(new URLSearchParams(location.hash.slice(1)).get("tour"));
@@ -30,19 +30,20 @@ class App {
     return this.steps.reduce((best, s) => (Math.abs(s - step) < Math.abs(best - step) ? s : best), this.steps[0]);
   }
 
-  fromAddress() {
-    const address = new URLSearchParams(location.hash.slice(1)), step = Number(address.get("step"));
+  fromAddress({ hash } = location) {
+    const address = (this.address = new URLSearchParams(hash.slice(1))), step = Number(address.get("step"));
     const weight = Number(address.get("weight") ?? NaN);
     this.views.forEach((_, i) => { if (weight >= 0 && weight < this.runs[i].underLens) this.choose(i, weight); });
     if (step) this.state.step = this.nearest(step);
   }
 
+  // Written once the page rests: a browser allows few changes in ten seconds, and Safari and Firefox raise an error after them.
   toAddress(weight) {
     if (location.protocol === "about:") return; // in a notebook the frame has no address
-    const address = new URLSearchParams(location.hash.slice(1));
-    address.set("step", this.state.step);
-    if (weight !== undefined) address.set("weight", weight);
-    history.replaceState(null, "", `#${address}`);
+    this.address.set("step", this.state.step);
+    if (weight !== undefined) this.address.set("weight", weight);
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => history.replaceState(null, "", `#${this.address}`), 200);
   }
 
   go(step) {
@@ -117,7 +118,7 @@ class App {
     document.getElementById("panels").replaceChildren(...PANELS.map((panel, k) => el("button", { type: "button", onclick: () => this.lecture.show(panel) }, `${k + 1} ${panel}`)));
     document.getElementById("to-switch").hidden = !this.runs.some((run) => run.event);
     const field = document.getElementById("step");
-    field.addEventListener("change", () => this.go(this.nearest(Number(field.value))));
+    field.addEventListener("change", () => field.value && this.go(this.nearest(Number(field.value)))); // "": not a number
     field.addEventListener("blur", () => { field.value = this.state.step; }); // the nearest recorded, not the one that was typed
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());

@@ -101,7 +101,7 @@ class Run {
 
 async function loadRuns() {
   if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser is too old to decompress the page: use Chrome 80, Safari 16.4, Firefox 113 or later");
+    throw new Error("this browser is too old to decompress the page: use Chrome 97, Safari 16.4, Firefox 113 or later");
   const blobs = [...document.querySelectorAll("script.recording")];
   const data = await Promise.all(blobs.map((blob) => unpack(blob.textContent)));
   return data.map(({ loss, lr, ...rest }) => new Run({ ...rest, losses: loss, rates: lr }));
