@@ -11,10 +11,10 @@ import pytest
 from minidl import trace
 from minidl.handwriting import page as drawing
 from minidl.pages import html
-from tests.browser import browser, view, webkit
+from tests.browser import browser, saved, view, webkit
 from tests.commands import tiny_dataset, train
 from tests.test_draw_page import THREE, draw, facts, networks, open_page
-from tests.test_trace_browser import settle, shown_step, visit
+from tests.test_trace_browser import settle, shown_step, visit, wait_for_replay
 
 pytestmark = pytest.mark.browser
 PIXELS = "return [...page.sheet.pixels()]"
@@ -197,6 +197,45 @@ def test_the_names_of_many_curves_stay_on_the_page(each, tmp_path):
     assert each.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     script = "return [...document.querySelectorAll('.key + .key')].map((key) => key.previousSibling.data)"
     assert each.execute_script(script) == [" "] * 7, "Firefox begins a new line only where there is a space"
+
+
+def test_on_paper_nothing_is_in_a_grid_that_is_longer_than_a_sheet(chrome, replay, tmp_path):
+    """At the end of a sheet Firefox loses the rest of a chart that is inside a grid inside a grid."""
+    both = trace.read(replay) * 2
+    trace.write(tmp_path / "both.html", trace.page(both))
+    visit(chrome, tmp_path / "both.html")
+    script = """return [...document.querySelectorAll('section')].flatMap((node) => {
+      const found = [];
+      for (let up = node; (up = up.parentElement);) found.push(getComputedStyle(up).display);
+      return found.filter((display) => display !== 'block');
+    })"""
+    assert chrome.execute_script(script) != []
+    try:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert chrome.execute_script(script) == []
+        figures = html.section("Mistakes", html.image("data:,", "an image", "its caption"))
+        (tmp_path / "report.html").write_text(html.page("report", "A run", "", [figures]), encoding="utf-8")
+        chrome.get((tmp_path / "report.html").as_uri())
+        script = "return getComputedStyle(document.querySelector('figure')).breakInside"
+        assert chrome.execute_script(script) == "avoid", "a caption stays with its image"
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("keys", ["l", "g", "l2g", " "])
+def test_a_page_that_was_saved_in_a_lecture_or_a_tour_or_while_playing_begins_anew(each, replay, tmp_path, keys):
+    visit(each, replay)
+    for key in keys:
+        each.find_element("css selector", "body").send_keys(key)
+    each.get(saved(each, tmp_path / "saved.html"))
+    wait_for_replay(each)
+    script = """const shown = (id) => document.getElementById(id).getClientRects().length > 0;
+      return [[...document.querySelectorAll('main section')].filter((node) => node.getClientRects().length).length,
+        shown('tour'), document.getElementById('play').textContent,
+        document.querySelectorAll('header [aria-pressed="true"]').length]"""
+    assert each.execute_script(script) == [5, False, "play", 0]
+    each.find_element("id", "lecture").click()
+    assert each.execute_script(script)[0] == 1
 
 
 def test_a_replay_is_unpacked(each, replay):

@@ -13,6 +13,7 @@ class App {
       const grid = run.weights[0]; // initially, one in the middle
       if (grid) this.choose(i, grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4));
     });
+    this.rest();
     this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
     this.tour = new Tour(this);
     this.lecture = new Lecture(this);
@@ -22,6 +23,14 @@ class App {
     this.draw();
     const stop = Number(new URLSearchParams(location.hash.slice(1)).get("tour"));
     if (stop) this.tour.stop(stop - 1);
+  }
+
+  // A page that was saved in a lecture, in a tour or while it played has what they had set.
+  rest() {
+    document.body.className = "";
+    document.getElementById("tour").hidden = true;
+    document.getElementById("lecture").setAttribute("aria-pressed", false);
+    this.labelPlay();
   }
 
   // ---- the current position ----
@@ -73,6 +82,10 @@ class App {
       if (this.state.step >= this.walk[this.walk.length - 1]) this.play();
       else this.jump(1);
     }, 600 / Number(document.getElementById("speed").value));
+    this.labelPlay();
+  }
+
+  labelPlay() {
     const button = document.getElementById("play");
     button.textContent = this.playing ? "pause" : "play";
     button.setAttribute("aria-label", this.playing ? "Pause" : "Play");
