@@ -171,6 +171,21 @@ def test_a_drawing_is_seen_where_a_canvas_can_t_be_read(each, tmp_path):
     assert each.execute_script("return String(getSelection())") == ""
 
 
+def test_a_finger_is_not_kept_from_the_page(each, tmp_path):
+    """If one finger's event is prevented, Firefox keeps those of all others. And nothing is selected without that."""
+    from selenium.webdriver import ActionChains
+
+    (tmp_path / "page.html").write_text(drawing.page([facts(networks()["mlp"], (11, 9))]), encoding="utf-8")
+    open_page(each, tmp_path / "page.html")
+    each.execute_script("addEventListener('pointerdown', (event) => { window.prevented = event.defaultPrevented; })")
+    left, top, width, height = box(each, "#sheet")
+    pointer(each, (left + 9, top + 9), (left + width / 2, top + height / 2), (left + width + 90, top + height + 30))
+    assert each.execute_script("return window.prevented") is False
+    ActionChains(each).double_click(each.find_element("id", "sheet")).perform()
+    assert each.execute_script("return page.sheet.strokes.length") == 3
+    assert each.execute_script("return String(getSelection())") == ""
+
+
 def test_the_ink_of_a_line_is_its_area(each, tmp_path):
     """Of a line of width 2.3 and length 4 with round ends, at any angle; ink on ink counts once."""
     page = facts(networks()["mlp"], (11, 9))

@@ -20,7 +20,6 @@ class Sheet {
 
   down(event) {
     if (event.button) return; // another than the left one, or than a pen's tip
-    event.preventDefault();
     this.canvas.setPointerCapture(event.pointerId);
     this.strokes.push([this.point(event)]);
     this.pens.set(event.pointerId, this.strokes.at(-1));
