@@ -1,5 +1,6 @@
 """The pages in Safari's engine, where it is installed, and in Chromium with what Safari and Firefox do differently."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from minidl import trace
 from minidl.handwriting import page as drawing
 from minidl.pages import html
 from tests.browser import browser, saved, view, webkit
-from tests.commands import tiny_dataset, train
+from tests.commands import ROOT, tiny_dataset, train
 from tests.test_draw_page import THREE, draw, facts, networks, open_page
 from tests.test_trace_browser import settle, shown_step, visit, wait_for_replay
 
@@ -235,6 +236,26 @@ def test_on_paper_nothing_is_in_a_grid_that_is_longer_than_a_sheet(chrome, repla
         assert chrome.execute_script(script) == "avoid", "a caption stays with its image"
     finally:
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_no_column_of_the_study_is_cut_off_on_paper(chrome):
+    report = ROOT / "tutorials" / "study" / "report.html"
+    style = re.compile(r"<style>.*?</style>", re.DOTALL)
+    template = (ROOT / "minidl" / "study" / "report.html.j2").read_text(encoding="utf-8")
+    assert style.findall(report.read_text(encoding="utf-8"))[0] == style.findall(template)[0]
+    view(chrome, 700)
+    try:
+        chrome.get(report.as_uri())
+        chrome.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        ends = "return [...document.querySelectorAll('table')].map((each) => each.getBoundingClientRect().right)"
+        assert max(chrome.execute_script(ends)) > 700  # there it scrolls
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert max(chrome.execute_script(ends)) <= 700
+        overflow = "return getComputedStyle(document.querySelector('.scroll')).overflowX"
+        assert chrome.execute_script(overflow) == "visible"
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        view(chrome, 1280)
 
 
 @pytest.mark.parametrize("keys", ["l", "g", "l2g", " "])
