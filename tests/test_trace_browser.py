@@ -62,7 +62,10 @@ def press(chrome: Any, *keys: str) -> None:
 
 def settle(chrome: Any) -> None:
     """Until the address says where the page is."""
-    time.sleep(0.5)
+    end = time.monotonic() + 20
+    while not chrome.execute_script("return location.hash === `#${replay.address}`"):
+        assert time.monotonic() < end, chrome.current_url
+        time.sleep(0.02)
 
 
 def shown_step(chrome: Any) -> int:
