@@ -23,6 +23,8 @@ from minidl.refuse import Named
 from minidl.telling import tell
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from minidl.tensor import Dims, Tensor
 
 
@@ -294,18 +296,18 @@ def _anew(t: Any, result: Any, sign: str) -> Any:
     """The result of t += u, a new Tensor. If t is also in a list, has another name, or is a view of a weight, PyTorch
     would have changed it there: then this warns. For an argument, such as forward's x, the new Tensor is meant."""
     shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
-    if shared and t.node is None and not result.requires_grad:
-        user = _getframe(2)
-        meant = any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount])
-        if not meant and not _shown(t, user.f_globals):
-            tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
-                 f"t.data {sign} ... changes those too")  # fmt: skip
+    if shared and t.node is None and not result.requires_grad and not _expected(t, _getframe(2)):
+        tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
+             f"t.data {sign} ... changes those too")  # fmt: skip
     return result
 
 
-def _shown(t: Any, names: dict[str, Any]) -> bool:
-    """Whether a notebook (in Out, its _oh) or Python's prompt (in _) holds t too, because it has shown it."""
-    return any(each is t for each in (*names.get("_oh", {}).values(), vars(builtins).get("_")))
+def _expected(t: Any, user: FrameType) -> bool:
+    """Whether t is an argument of the user's function, or a notebook (in Out, its _oh) or Python's prompt (in _) holds
+    it, because it has shown it. Not part of _anew: a function inside it that uses t would add to the count."""
+    arguments = (user.f_locals.get(name) for name in user.f_code.co_varnames[: user.f_code.co_argcount])
+    shown = user.f_globals.get("_oh", {}).values()
+    return any(each is t for each in (*arguments, *shown, vars(builtins).get("_")))
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:

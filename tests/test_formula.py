@@ -1,7 +1,7 @@
 """A rule's formula: read, taken apart, computed in four ways that agree with the rule's in-place form."""
 
 import math
-import re
+import sys
 import warnings
 from contextlib import nullcontext
 from itertools import product
@@ -300,9 +300,7 @@ def test_a_formula_may_read_the_weights_and_leave_a_way_without_a_value():
 
 
 def test_a_number_without_a_value_is_told():
-    with pytest.raises(ValueError) as told:
-        math.sqrt(-2.0)
-    words = re.escape(str(told.value))  # Python's own; since 3.14 they name the number
+    words = "math domain" if sys.version_info < (3, 14) else r"expected a nonnegative input, got -2\.0"  # Python's
     p = Tensor(np.ones(3), requires_grad=True)
     p.grad = np.ones(3)
 

@@ -43,7 +43,8 @@ def explained(error: Mapping[str, str]) -> str:
         said += f" ({where})"
     if error["line"].strip():
         said += f"\n  {line(error['line'], 200)}"
-    hint = _HINTS.get(kind, "")
+    stopped = kind == "SystemExit" and _DEBUGGER.search(error["line"])  # since Python 3.14 that ends the program
+    hint = _HINTS["BdbQuit"] if stopped else _HINTS.get(kind, "")
     if kind == "TypeError" and _ARGUMENTS.search(message):
         hint = "Keep the arguments of the functions to write, and their names, as they are in the hand-out."
     if message == "a Tensor is neither an array nor a number":
@@ -54,6 +55,7 @@ def explained(error: Mapping[str, str]) -> str:
 
 
 _ARGUMENTS = re.compile(r"unexpected keyword argument|required (positional|keyword-only) argument|takes .* but \d+ w")
+_DEBUGGER = re.compile(r"\b(breakpoint|set_trace) *\(")
 _HINTS = {
     "SystemExit": 'Your file exits the program: remove the exit, or move it below `if __name__ == "__main__":`.',
     "PermissionError": "While it is graded, your code can't start programs, use the network, or open other files.",

@@ -35,7 +35,8 @@ def main(argument: str) -> None:
     _send(answers, {"states": states})
     if _receive(requests) != "go":
         return
-    sys.path[:] = [str(stage), *(p for p in sys.path if p != options["root"])]
+    gone = options["root"], str(Path(np.__file__).parent.parent)  # NumPy, imported, finds its parts; no other library
+    sys.path[:] = [str(stage), *(p for p in sys.path if p not in gone)]
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "minidl"]:
         del sys.modules[name]
