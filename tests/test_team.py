@@ -7,11 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason='the extra "fast" is not installed')
+
+from llvmlite import binding as llvm
+from llvmlite import ir
 
 from minidl.backend import same_bits
 from minidl.fast.loops.compiler import loop, part
@@ -114,6 +119,27 @@ def test_copy() -> None:
         to, source = np.zeros(20, np.float32), np.arange(1, 21, dtype=np.float32)
         first(to, source, n)
         assert to.tolist() == [*range(1, n + 1), *[0] * (20 - n)]
+
+
+@pytest.mark.parametrize("system", ["aarch64-unknown-linux-gnu", "arm64-apple-darwin", "aarch64-pc-windows-msvc"])
+@pytest.mark.parametrize(("what", "made_of"), [(pause, "isb"), (ticks, "cntvct_el0")])
+def test_on_arm64(what: Any, made_of: str, system: str) -> None:
+    """Without inline assembly: numba loads no parser for it there, so it ended the process."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = ir.Module()
+    module.triple = system
+    signature, generate = what._defn(None)
+    kind = ir.VoidType() if what is pause else ir.IntType(64)
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(kind, []), "made").append_basic_block())
+    result = generate(SimpleNamespace(get_dummy_value=lambda: None), builder, signature, ())
+    builder.ret_void() if what is pause else builder.ret(result)
+    assert " asm " not in str(module)
+    machine = llvm.Target.from_triple(system).create_target_machine()
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    assert made_of in machine.emit_assembly(parsed).lower()
+    assert machine.emit_object(parsed)
 
 
 FORK = """

@@ -10,11 +10,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 WORD = ir.IntType(64)
+ARM64 = "aarch64", "arm64"  # what LLVM's names of such machines begin with
 
 
 def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     """The address of board[i]; board and i are the first two arguments."""
     return builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+def _intrinsic(builder: Any, result: Any, name: str, *args: Any) -> Any:
+    """A call of LLVM's intrinsic. Assembly instead would end the process on ARM64: numba loads no parser for it."""
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic
@@ -61,14 +68,13 @@ def swap(_: Any, board: Any, i: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def pause(_: Any) -> Any:
-    """A spin-wait hint: lets the other hyperthread of this core, if there is one, run."""
+    """A spin-wait hint: for some tens of nanoseconds it lets the other hyperthread of this core, if any, run."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [])
         if builder.module.triple.startswith("x86_64"):
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        elif builder.module.triple.startswith(("aarch64", "arm64")):
-            builder.asm(kind, "yield", "", [], side_effect=True)
+            _intrinsic(builder, ir.VoidType(), "llvm.x86.sse2.pause")
+        elif builder.module.triple.startswith(ARM64):  # its `yield` does nothing on most processors
+            _intrinsic(builder, ir.VoidType(), "llvm.aarch64.isb", ir.Constant(ir.IntType(32), 15))
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -79,11 +85,11 @@ def ticks(_: Any) -> Any:
     """A hardware counter as a clock, in no fixed unit; 0 on unknown processors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(WORD, [])
         if builder.module.triple.startswith("x86_64"):
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
-        if builder.module.triple.startswith(("aarch64", "arm64")):
-            return builder.asm(kind, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+            return _intrinsic(builder, WORD, "llvm.readcyclecounter")
+        if builder.module.triple.startswith(ARM64):
+            register = builder.module.add_metadata(["cntvct_el0"])
+            return _intrinsic(builder, WORD, "llvm.read_volatile_register.i64", register)
         return ir.Constant(WORD, 0)
 
     return types.int64(), generate
