@@ -20,7 +20,7 @@ from llvmlite import ir
 
 from minidl.backend import same_bits
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.team import ALONE_UNTIL, _Team, _team, now, ready, share
+from minidl.fast.loops.team import ALONE_UNTIL, AWAKE, _Team, _team, now, ready, share
 from minidl.fast.loops.words import copy, entry, pause, ticks
 from minidl.fast.threads import use_threads
 from tests.sizes import ROOT
@@ -87,10 +87,10 @@ def test_helpers_do_something_and_go_to_sleep() -> None:
     with use_threads(2):
         while not helped and time.monotonic() < until:  # on a busy machine a leader goes on alone for a while
             count(ready(), 16, done, 20_000)
-            helped = bool(_team.words[24])
+            helped = bool(_team.words[AWAKE])
     assert helped
     time.sleep(0.5)
-    assert _team.words[24] == 0  # nobody looks at the board any more
+    assert _team.words[AWAKE] == 0  # nobody looks at the board any more
 
 
 def test_who_has_waited_long_works_alone_for_a_while() -> None:

@@ -33,8 +33,8 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.words import add, call, load, pause, store, swap, ticks
 from minidl.fast.threads import threads
 
-NEXT, DONE, BUSY, AWAKE = 0, 8, 16, 24  # written by all threads: each on a cache line of its own
-CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 40  # written by the leader
+NEXT, DONE, BUSY, AWAKE = 0, 16, 32, 48  # written by all threads: each on a cache line of its own, 128 bytes on Apple's
+CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 64, 65, 66, 67, 68, 69, 80  # written by the leader
 BITS = 16  # of NEXT, for the index of a part
 NONE_LEFT = (1 << BITS) - 1  # more than the number of parts
 PATIENCE = 60_000  # polls of the board, some two milliseconds: waking up may take longer

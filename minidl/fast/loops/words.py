@@ -82,14 +82,17 @@ def pause(_: Any) -> Any:
 
 @intrinsic
 def ticks(_: Any) -> Any:
-    """A hardware counter as a clock, in no fixed unit; 0 on unknown processors."""
+    """A hardware counter as a clock, in thirds of a nanosecond to a few; 0 on unknown processors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if builder.module.triple.startswith("x86_64"):
             return _intrinsic(builder, WORD, "llvm.readcyclecounter")
         if builder.module.triple.startswith(ARM64):
-            register = builder.module.add_metadata(["cntvct_el0"])
-            return _intrinsic(builder, WORD, "llvm.read_volatile_register.i64", register)
+            count, per_second = (
+                _intrinsic(builder, WORD, "llvm.read_volatile_register.i64", builder.module.add_metadata([register]))
+                for register in ("cntvct_el0", "cntfrq_el0")  # the second: 24 million on Apple's, up to a billion
+            )
+            return builder.mul(count, builder.udiv(ir.Constant(WORD, 2 * 10**9), per_second))
         return ir.Constant(WORD, 0)
 
     return types.int64(), generate
