@@ -24,6 +24,7 @@ from minidl.study.execute import execute, run_study
 from minidl.study.made import differing, identity, made, pins, sources
 from minidl.study.own import with_own
 from minidl.study.pool import LocalPool, carry_out
+from minidl.study.provenance import _processor
 from minidl.study.results import write_tables
 from minidl.study.runs import mislabel, perform, trial_of
 from minidl.study.store import PACK, Store
@@ -698,6 +699,17 @@ def test_a_killed_process_costs_only_its_own_run(plan, tmp_path, monkeypatch):
 
 
 # ---- what runs are made with, and checking them ----
+
+
+@pytest.mark.parametrize(("lines", "said"), [
+    ("processor\t: 0\nmodel name\t: AMD EPYC: 7003\nflags\t\t: fpu\n\nprocessor\t: 1\n", "AMD EPYC: 7003"),
+    ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n\nModel\t\t: Raspberry Pi 4\n",
+     "CPU implementer 0x41, CPU part 0xd08"),
+])  # fmt: skip
+def test_the_processor(lines, said, tmp_path):
+    """ARM64 has no line "model name"."""
+    (tmp_path / "cpuinfo").write_text(lines)
+    assert _processor(tmp_path / "cpuinfo") == said
 
 
 def test_the_sources_hash_knows_every_file_of_the_package():

@@ -56,14 +56,15 @@ def machine() -> dict[str, Any]:
     return {"machine": f"{platform.system()} {platform.machine()}, {_processor()}", "cores": os.cpu_count()}
 
 
-def _processor() -> str:
+def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Its name. Linux has no names for ARM64 processors, only numbers of the maker and the kind."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     except OSError:  # not Linux
-        return platform.processor() or "unknown processor"
-    return platform.processor() or "unknown processor"
+        lines = []
+    about = {name.strip(): value.strip() for name, _, value in lines}
+    numbers = [f"{name} {about[name]}" for name in ("CPU implementer", "CPU part") if name in about]
+    return about.get("model name") or ", ".join(numbers) or platform.processor() or "unknown processor"
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
