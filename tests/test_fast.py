@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy._core._multiarray_umath import __cpu_features__
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from minidl import Tensor, nn, no_grad, ops, optim, reference_only
@@ -28,6 +27,7 @@ from minidl.fast import pool as fast_pool
 from minidl.fast import threads as fast_threads
 from minidl.tensor import record
 from tests.other_blas import OtherBlas
+from tests.test_same_bits import OLDER
 
 sizes = st.integers(1, 7)
 
@@ -235,8 +235,7 @@ def test_layers_done_together_give_the_bits_of_the_layers_one_by_one() -> None:
     assert len(calls) == 8
 
 
-@pytest.mark.skipif(not __cpu_features__.get("AVX2"), reason="OpenBLAS has these kernels for x86 processors with AVX2")
-@pytest.mark.parametrize("kernels", ["Haswell", "Sandybridge"])
+@pytest.mark.parametrize("kernels", OLDER)
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_so_they_do_with_older_kernels(kernels: str, threads: str) -> None:
     """In Haswell's, the last bits of a product's row depend on where in the matrix the row is."""

@@ -31,7 +31,10 @@ from minidl.data.splits import Examples, Splits
 from minidl.trainer import Trainer, evaluate
 
 ROOT = Path(__file__).parents[1]
-FAMILIES = ["", "Haswell", "Sandybridge"] if __cpu_features__.get("AVX2") else [""]
+X86, ARM64 = (__cpu_features__.get(feature) for feature in ("AVX2", "ASIMD"))
+# of OpenBLAS's kernels: this machine's, and older ones that it can compute with
+OLDER = ["Haswell", "Sandybridge"] if X86 else ["ARMV8", "CORTEXA53"] if ARM64 else []
+FAMILIES = ["", *OLDER]
 Steps = Iterator[str]  # the weights' hash after every step
 
 
