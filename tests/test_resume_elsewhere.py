@@ -233,6 +233,23 @@ def test_another_version_of_numpy_is_mentioned(data, tmp_path):
     assert load_checkpoint(run.folder / "checkpoint.safetensors").state["versions"]["numpy"] == "1.0"
 
 
+def test_another_processor_is_mentioned(data, tmp_path):
+    run = Run.create(prepare(Config(dataset=str(data), model="linear", epochs=1)), tmp_path / "r")
+    assert run.moved() == ""
+    run.versions["processor"] = "arm64 VORTEX"
+    run.save()
+    status, output = train("--resume", run.folder, log=tmp_path / "log")
+    assert status == 0, output
+    assert re.search(r"note: started with \{.*'processor': 'arm64 VORTEX'.*\}, this is \{", output)
+
+
+def test_a_run_that_does_not_name_its_processor(data, tmp_path):
+    run = Run.create(prepare(Config(dataset=str(data), model="linear", epochs=1)), tmp_path / "r")
+    del run.versions["processor"]
+    run.save()
+    assert Run.resume(run.folder).moved() == ""
+
+
 def test_where_a_new_run_goes(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = prepare(Config(dataset=str(data), model="linear", opt="sgd"))

@@ -150,6 +150,13 @@ def _loaded() -> list[Any]:
     return [library for library in found if "numpy" in (library.filepath or "")] or found
 
 
+@cache
+def kernels() -> str:
+    """The matrix kernels that OpenBLAS has chosen for this processor; "unknown" for another BLAS."""
+    found = (library.info() for library in _loaded())
+    return next((str(each["architecture"]) for each in found if each["internal_api"] == "openblas"), "unknown")
+
+
 def _limit_of(path: str) -> Limit | None:
     """OpenBLAS's or MKL's own functions in this library; None for others.
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
-from threadpoolctl import threadpool_info
 
 import minidl.data
 import minidl.optim
 from minidl import __version__, fast
 from minidl.backend import get_backend
+from minidl.fast.blas import kernels
 from minidl.fast.gpu.launch import SOURCES
 from minidl.training.run import BITS
 
@@ -49,7 +49,7 @@ def pins() -> dict[str, str]:
 
 def can_hold_pins() -> bool:
     """Whether this is an x86-64 processor with AVX2."""
-    return bool(platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and _kernels() != "unknown")
+    return bool(platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and kernels() != "unknown")
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def made(device: str = "cpu") -> dict[str, Any]:
         "fast": fast.version(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "pins": {name: os.environ[name] for name in NAMES if name in os.environ} or {"none": _kernels()},
+        "pins": {name: os.environ[name] for name in NAMES if name in os.environ} or {"none": kernels()},
     }
     return found if device == "cpu" else found | {"fast": None, "pins": {"none": device}, "device": _card(device)}
 
@@ -182,9 +182,3 @@ def commit() -> str | None:
 def _git(root: Path, *words: str) -> str:
     found = subprocess.run(["git", *words], cwd=root, capture_output=True, check=True, timeout=10)
     return found.stdout.decode(errors="replace").strip()  # it may list files by names in any encoding
-
-
-def _kernels() -> str:
-    """The matrix kernels that OpenBLAS has chosen for this processor; "unknown" for another BLAS."""
-    found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")
-    return str(next(found, None) or "unknown")

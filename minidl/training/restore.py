@@ -69,7 +69,10 @@ STATE = table(
     {
         "format": whole(),
         "run": text(100),
-        "versions": table({"minidl": text(100), "bits": whole(), "numpy": text(100)}, {"fast": maybe(text(100))}),
+        "versions": table(
+            {"minidl": text(100), "bits": whole(), "numpy": text(100)},
+            {"fast": maybe(text(100)), "processor": maybe(text(100))},
+        ),
         "config": mapping(anything),  # Config and Options check their own values
         "options": mapping(anything),
         "data": table(

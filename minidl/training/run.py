@@ -7,6 +7,7 @@ files repeat its content (see results.py), and are rewritten if they disagree wi
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from minidl import __version__, fast
 from minidl.backend import no_fast
 from minidl.data.atomic import write_text
 from minidl.evaluation import evaluate
+from minidl.fast.blas import kernels
 from minidl.fast.gpu.products import tf32
 from minidl.telling import counted
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
@@ -154,12 +156,14 @@ class Run:
             yield
 
     def versions_now(self) -> dict[str, Any]:
-        """The versions that may change the bits of the result."""
-        return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast}
+        """The versions that may change the bits of the result, and the kind of processor."""
+        processor = f"{platform.machine()} {kernels()}" if self.job.device == "cpu" else None
+        return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast, "processor": processor}
 
     def moved(self) -> str:
-        """A warning if these versions have changed since the run was started; else ""."""
-        was, now = self.versions, self.versions_now()
+        """A warning if these have changed since the run was started; else ""."""
+        now = self.versions_now()
+        was = {name: self.versions.get(name, now[name]) for name in now}  # older runs don't name their processor
         return "" if was == now else f"started with {was}, this is {now}: the last digits may differ"
 
     @property
