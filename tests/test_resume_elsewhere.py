@@ -248,6 +248,8 @@ def test_a_run_that_does_not_name_its_processor(data, tmp_path):
     del run.versions["processor"]
     run.save()
     assert Run.resume(run.folder).moved() == ""
+    run.versions["numpy"] = "1.0"
+    assert "'processor'" not in run.moved().partition(", this is")[0]
 
 
 def test_where_a_new_run_goes(data, tmp_path, monkeypatch):

@@ -162,9 +162,9 @@ class Run:
 
     def moved(self) -> str:
         """A warning if these have changed since the run was started; else ""."""
-        now = self.versions_now()
-        was = {name: self.versions.get(name, now[name]) for name in now}  # older runs don't name their processor
-        return "" if was == now else f"started with {was}, this is {now}: the last digits may differ"
+        was, now = self.versions, self.versions_now()
+        same = all(was.get(name, value) == value for name, value in now.items())  # older runs don't name a processor
+        return "" if same else f"started with {was}, this is {now}: the last digits may differ"
 
     @property
     def stamp(self) -> dict[str, Any]:
