@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import platform
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from minidl.study import curve, runs, tuning
 from minidl.study.check import check
 from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer
 from minidl.study.execute import execute, run_study
-from minidl.study.made import differing, identity, made, pins, sources
+from minidl.study.made import NAMES, differing, has_pins, identity, made, pinned, pins, sources, to_be_made
 from minidl.study.own import with_own
 from minidl.study.pool import LocalPool, carry_out
 from minidl.study.provenance import _processor
@@ -699,6 +700,17 @@ def test_a_killed_process_costs_only_its_own_run(plan, tmp_path, monkeypatch):
 
 
 # ---- what runs are made with, and checking them ----
+
+
+def test_a_machine_that_cannot_hold_the_pins_is_not_said_to(monkeypatch):
+    """On ARM64 the libraries ignored them, with pages of warnings, and the rows were said to be made with AVX2."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pinned():
+        assert not any(name in os.environ for name in NAMES)
+        assert not has_pins(made())
+        assert to_be_made(with_pins=True)["pins"] == made()["pins"]
 
 
 @pytest.mark.parametrize(("lines", "said"), [

@@ -48,15 +48,16 @@ def pins() -> dict[str, str]:
 
 
 def can_hold_pins() -> bool:
-    """Whether this is an x86-64 processor with AVX2."""
+    """Whether this is an x86-64 processor with AVX2, and NumPy's BLAS is OpenBLAS."""
     return bool(platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and kernels() != "unknown")
 
 
 @contextmanager
 def pinned(wanted: bool = True) -> Iterator[None]:
-    """Processes that start inside have the pins; with `wanted` False, this process's own settings."""
+    """Processes that start inside have the pins; with `wanted` False, or if this machine can't hold the pins, this
+    process's own settings."""
     before = {name: os.environ.get(name) for name in NAMES}
-    if wanted:
+    if wanted and can_hold_pins():
         os.environ.update(pins())
     try:
         yield
@@ -120,9 +121,10 @@ def has_pins(made: dict[str, Any]) -> bool:
 
 
 def to_be_made(with_pins: bool, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
-    """The environment of runs to come: of the worker processes or, on a GPU, of this one. A GPU needs no pins."""
+    """The environment of runs to come: of the worker processes or, on a GPU, of this one. A GPU needs no pins, and not
+    every processor can hold them."""
     found = made(device)
-    found |= {"pins": pins()} if with_pins and device == "cpu" else {}
+    found |= {"pins": pins()} if with_pins and device == "cpu" and can_hold_pins() else {}
     return found | ({"fast": None} if numpy_alone else {})
 
 

@@ -42,7 +42,8 @@ class Study:
     seeds         of the final runs
     tuning_seeds  of the tuning runs; no seed may be in both
     rounds        of the tuning: (settings, seeds) each; see tuning.py
-    pinned        whether the runs are made with the pins of made.py, so any machine with AVX2 can repeat them
+    pinned        whether the runs are made with the pins of made.py, so any machine with AVX2 can repeat them; one
+                  without AVX2 makes them as it is
     """
 
     name: str
