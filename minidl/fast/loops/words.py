@@ -82,7 +82,7 @@ def pause(_: Any) -> Any:
 
 @intrinsic
 def ticks(_: Any) -> Any:
-    """A hardware counter as a clock, in thirds of a nanosecond to a few; 0 on unknown processors."""
+    """A hardware counter as a clock: about two to five ticks in a nanosecond; 0 on unknown processors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if builder.module.triple.startswith("x86_64"):
