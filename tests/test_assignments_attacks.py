@@ -266,13 +266,13 @@ while True:
 """, said="thread"),
         "threads without end, each small": ended("""
 import threading, time
-threading.stack_size(1 << 15)
+threading.stack_size(1 << 16)
 while True:
     threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()
 """, said="it started more than 64 threads"),
         "threads without end, while it answers": ended("""
 import os, struct, sys, threading, time
-threading.stack_size(1 << 15)
+threading.stack_size(1 << 16)
 frames = sys._getframe()
 while "answers" not in frames.f_locals:
     frames = frames.f_back
