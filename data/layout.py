@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
 from stat import S_ISREG
 
@@ -50,8 +51,10 @@ def _is_file(path: Path) -> bool:
     since Python 3.14 Path.is_file is False there, and the file would be told to be missing."""
     try:
         return S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:  # a broken link
-        return False
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR, ELOOP):  # a link to nothing
+            return False
+        raise
 
 
 def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of) -> dict[str, Path]:

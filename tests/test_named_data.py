@@ -276,6 +276,15 @@ def test_the_real_mnist_in_torchvision_s_folder(mnist_root, tmp_path):
     assert load_mnist("mnist", root=tmp_path).sha256 == load_mnist("mnist", root=mnist_root).sha256
 
 
+@pytest.mark.parametrize("target", ["nowhere", "train-images.idx3-ubyte", "class-names.txt/inside"])
+def test_a_link_that_leads_to_nothing_is_no_file(tmp_path, target):
+    """For a while one that leads to itself, or through a file, ended the search for the data."""
+    write(tmp_path, [f"{part}-idx{rank}-ubyte" for part, rank in PARTS.items()], arrays(2))
+    (tmp_path / "class-names.txt").write_text("cat\ndog\n")
+    (tmp_path / "train-images.idx3-ubyte").symlink_to(target)
+    assert load_mnist(str(tmp_path)).classes == 2
+
+
 def test_class_names_of_a_folder(tmp_path):
     names = [f"{part}-idx{rank}-ubyte.gz" for part, rank in PARTS.items()]
     write(tmp_path, names, arrays(3))
