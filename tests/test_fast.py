@@ -482,6 +482,16 @@ def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: p
     assert fast_blas.gemm.__wrapped__("float32") == 0
 
 
+@pytest.mark.parametrize(("internal", "kernels", "said"), [
+    ("openblas", "Zen", "Zen"), ("openblas", None, "unknown"), ("mkl", "Zen", "unknown")
+])  # fmt: skip
+def test_the_kernels(internal: str, kernels: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """threadpoolctl says None for an OpenBLAS that does not tell."""
+    found = SimpleNamespace(info=lambda: {"internal_api": internal, "architecture": kernels})
+    monkeypatch.setattr(fast_blas, "_loaded", lambda: [found])
+    assert fast_blas.kernels.__wrapped__() == said
+
+
 def test_where_each_thread_has_its_own_limit_each_sets_and_restores_it() -> None:
     """As where BLAS uses OpenMP: threads that overlap, and the helper threads of both kinds of split."""
     own = threading.local()

@@ -154,7 +154,8 @@ def _loaded() -> list[Any]:
 def kernels() -> str:
     """The matrix kernels that OpenBLAS has chosen for this processor; "unknown" for another BLAS."""
     found = (library.info() for library in _loaded())
-    return next((str(each["architecture"]) for each in found if each["internal_api"] == "openblas"), "unknown")
+    chosen = next((each["architecture"] for each in found if each["internal_api"] == "openblas"), None)
+    return str(chosen or "unknown")  # None: an OpenBLAS that does not tell
 
 
 def _limit_of(path: str) -> Limit | None:
