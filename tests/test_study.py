@@ -26,7 +26,7 @@ from minidl.study.made import NAMES, differing, has_pins, identity, made, pinned
 from minidl.study.own import with_own
 from minidl.study.pool import LocalPool, carry_out
 from minidl.study.provenance import _processor
-from minidl.study.results import write_tables
+from minidl.study.results import _row, write_tables
 from minidl.study.runs import mislabel, perform, trial_of
 from minidl.study.store import PACK, Store
 from minidl.study.studies import STUDIES
@@ -412,6 +412,15 @@ def finished(tmp_path_factory, digits):
     with ThreadPoolExecutor(2) as executor:
         execute(plan, executor, 2)
     return plan, tables(plan)
+
+
+def test_a_variable_that_the_user_has_set_is_in_the_table(finished):
+    """OPENBLAS_CORETYPE, without the other pins: all runs were made, and then the tables ended in a KeyError."""
+    plan, _ = finished
+    regime, run = next(iter(plan.wanted()))
+    record = plan.store.get(run)
+    record = record | {"made": record["made"] | {"pins": {"OPENBLAS_CORETYPE": "Zen"}}}
+    assert _row(plan, regime, record)["pins"] == "OPENBLAS_CORETYPE=Zen"
 
 
 def test_the_study_is_complete_and_its_seeds_are_kept_apart(finished):

@@ -149,3 +149,5 @@ def test_what_differs_is_told_in_words():
         "pins unrestricted (Haswell) and unrestricted (gpu)",
         "device cpu and card NVIDIA H200, name gpu",
     ]
+    own = {"pins": {"OPENBLAS_CORETYPE": "Zen"}}
+    assert differing(cpu, own) == ["pins unrestricted (Haswell) and unrestricted (OPENBLAS_CORETYPE=Zen)"]

@@ -120,6 +120,11 @@ def has_pins(made: dict[str, Any]) -> bool:
     return set(made["pins"]) == set(NAMES)
 
 
+def unpinned(pins: dict[str, str]) -> str:
+    """What takes the place of the pins: the kernels or device, or those of the variables that the user has set."""
+    return pins.get("none") or " ".join(f"{name}={value}" for name, value in pins.items())
+
+
 def to_be_made(with_pins: bool, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
     """The environment of runs to come: of the worker processes or, on a GPU, of this one. A GPU needs no pins, and not
     every processor can hold them."""
@@ -141,7 +146,7 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 def _short(name: str, value: Any) -> str:
     if name == "pins":
-        return "restricted to AVX2" if has_pins({"pins": value}) else f"unrestricted ({value.get('none')})"
+        return "restricted to AVX2" if has_pins({"pins": value}) else f"unrestricted ({unpinned(value)})"
     if name == "device":
         return "cpu" if value is None else ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
     return str(value)[:24]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
-from minidl.study.made import device_of, has_pins
+from minidl.study.made import device_of, has_pins, unpinned
 from minidl.study.regimes import Regime
 from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
@@ -63,7 +63,7 @@ def _row(plan: Plan, regime: Regime, record: Record) -> dict[str, Any]:
         row |= {f"{part}_{what}": result.get(f"{part}_{what}") for what in ("accuracy", "loss")}
     row |= {key: made[key] for key in ("bits", "sources", "commit", "numpy", "fast")}
     row |= {"device": device_of(made)}
-    return row | {"pins": "AVX2" if has_pins(made) else made["pins"]["none"], "weights": result["weights"]}
+    return row | {"pins": "AVX2" if has_pins(made) else unpinned(made["pins"]), "weights": result["weights"]}
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
