@@ -153,9 +153,18 @@ def _loaded() -> list[Any]:
 @cache
 def kernels() -> str:
     """The matrix kernels that OpenBLAS has chosen for this processor; "unknown" for another BLAS."""
-    found = (library.info() for library in _loaded())
-    chosen = next((each["architecture"] for each in found if each["internal_api"] == "openblas"), None)
-    return str(chosen or "unknown")  # None: an OpenBLAS that does not tell
+    return _kernels_of(NUMPY) or next(filter(None, (_kernels_of(found.filepath) for found in _loaded())), "unknown")
+
+
+def _kernels_of(path: str) -> str:
+    """Those of the OpenBLAS in this library; "" if there is none, or it does not tell."""
+    library = ctypes.PyDLL(path)
+    for name in OPENBLAS:
+        tell = getattr(library, name.format("get_corename"), None)
+        if tell is not None:
+            tell.restype = ctypes.c_char_p
+            return str(tell().decode())
+    return ""
 
 
 def _limit_of(path: str) -> Limit | None:
