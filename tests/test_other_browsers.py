@@ -85,15 +85,16 @@ def test_an_address_that_is_typed_is_not_replaced_by_the_step_before(each, repla
 
 @pytest.mark.parametrize("panel", ["network", "filters"])
 def test_a_click_in_a_lecture_chooses_the_weight_it_is_on(each, replay, panel):
-    """Safari gives the place of what is enlarged in pixels that are not the screen's."""
+    """Safari gives the place on the page of what is enlarged in pixels that are not the screen's."""
     visit(each, replay)
+    each.execute_script("document.body.style.padding = '100vh 0'")  # so that it scrolls
     each.execute_script("replay.lecture.toggle(); replay.lecture.show(arguments[0])", panel)
     if each.name == "chrome":  # as Safari
         script = """const real = Element.prototype.getBoundingClientRect;
           Element.prototype.getBoundingClientRect = function () {
             const { x, y, width, height } = real.call(this), section = this.closest('section');
             const z = section ? Number(getComputedStyle(section).zoom) : 1;
-            return new DOMRect(x / z, y / z, width / z, height / z);
+            return new DOMRect((x + scrollX) / z - scrollX, (y + scrollY) / z - scrollY, width / z, height / z);
           };"""
         each.execute_script(script)
     selector = {"network": "canvas.pick", "filters": "canvas.filter"}[panel]
@@ -103,6 +104,7 @@ def test_a_click_in_a_lecture_chooses_the_weight_it_is_on(each, replay, panel):
         for (let y = 0; y < innerHeight; y += 2) if (document.elementFromPoint(x, y) === node) places.push([x, y]);
       return places;"""
     places = np.array(each.execute_script(script, selector))
+    assert each.execute_script("return scrollY") > 100
     low, high = places.min(0), places.max(0)
     marker = "return (() => { const m = document.querySelector(arguments[0]).parentNode.querySelector('.marker');"
     marker += "return m && [m.style.left, m.style.top].map(parseFloat); })()"

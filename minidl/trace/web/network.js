@@ -119,12 +119,12 @@ function weightGrid(run, grid, values, state, act, label) {
   return frame;
 }
 
-// Where in a canvas an event is, in shares of its width and height. Safari gives the box of what a lecture enlarges as if it
-// were not; its section always fills the one around it.
+// Where in a canvas an event is, in shares of its width and height. Safari gives the place on the page, not on the screen, of
+// what a lecture enlarges as if it were not; its section always fills the one around it.
 function within(canvas, event) {
   const box = canvas.getBoundingClientRect(), section = canvas.closest("section");
   const times = section.parentNode.getBoundingClientRect().width / section.getBoundingClientRect().width;
-  return [(event.clientX / times - box.left) / box.width, (event.clientY / times - box.top) / box.height];
+  return [(event.pageX / times - scrollX - box.left) / box.width, (event.pageY / times - scrollY - box.top) / box.height];
 }
 
 function marker(left, top, width, height) {

@@ -120,7 +120,7 @@ class Lecture {
     const narrow = innerWidth < 760, [largest, smallest] = narrow ? [20, 18] : [Math.max(28, Math.round(innerHeight / 38)), 24]; // pixels, where the page has 15
     for (let letters = largest; letters >= smallest; letters--) {
       main.style.setProperty("--zoom", letters / 15);
-      if (main.getBoundingClientRect().bottom <= innerHeight) break;
+      if (main.getBoundingClientRect().bottom + scrollY <= innerHeight) break; // wherever the page is scrolled to
     }
   }
 }
