@@ -11,7 +11,7 @@ import pytest
 from minidl import trace
 from tests.browser import console, view
 from tests.commands import tiny_dataset, train
-from tests.test_trace_browser import parsed, press, shown_step, visit
+from tests.test_trace_browser import parsed, press, settle, shown_step, visit
 
 pytestmark = pytest.mark.browser
 
@@ -272,6 +272,9 @@ def test_a_link_leads_into_the_tour(chrome, pages):
     assert chrome.find_element("css selector", "#tour h2").text == "3 of 5: One weight"
     press(chrome, "g")
     assert not chrome.find_element("id", "tour").is_displayed()
+    chrome.find_element("id", "last").click()
+    settle(chrome)
+    assert chrome.current_url.endswith(f"#step={shown_step(chrome)}"), "a link to what is shown"
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])

@@ -81,6 +81,8 @@ class Tour {
     this.at = -1;
     this.node.hidden = true;
     document.body.classList.remove("touring");
+    this.app.address.delete("tour"); // a link that is copied now leads to the step
+    this.app.toAddress();
     this.mark();
     document.getElementById("tour-start").focus({ preventScroll: true });
   }
