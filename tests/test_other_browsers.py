@@ -19,6 +19,7 @@ from tests.test_trace_browser import settle, shown_step, visit, wait_for_replay
 
 pytestmark = pytest.mark.browser
 PIXELS = "return [...page.sheet.pixels()]"
+HEADING = "return getComputedStyle(document.querySelector('h3')).breakAfter"  # "avoid": what follows is on its sheet
 
 
 @pytest.fixture(scope="module", params=["chromium", "webkit"])
@@ -231,6 +232,7 @@ def test_on_paper_nothing_is_in_a_grid_that_is_longer_than_a_sheet(chrome, repla
     try:
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         assert chrome.execute_script(script) == []
+        assert chrome.execute_script(HEADING) == "avoid"
         figures = html.section("Mistakes", html.image("data:,", "an image", "its caption"))
         (tmp_path / "report.html").write_text(html.page("report", "A run", "", [figures]), encoding="utf-8")
         chrome.get((tmp_path / "report.html").as_uri())
@@ -253,6 +255,7 @@ def test_no_column_of_the_study_is_cut_off_on_paper(chrome):
         assert max(chrome.execute_script(ends)) > 700  # there it scrolls
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         assert max(chrome.execute_script(ends)) <= 700
+        assert chrome.execute_script(HEADING) == "avoid"
         overflow = "return getComputedStyle(document.querySelector('.scroll')).overflowX"
         assert chrome.execute_script(overflow) == "visible"
     finally:
