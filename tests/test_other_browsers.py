@@ -116,6 +116,15 @@ def test_a_click_in_a_lecture_chooses_the_weight_it_is_on(each, replay, panel):
         assert np.abs(np.array(found) / 100 - share).max() < 0.13
 
 
+def test_in_a_lecture_of_two_runs_no_image_leaves_its_card(each, replay, tmp_path):
+    trace.write(tmp_path / "both.html", trace.page(trace.read(replay) * 2))
+    visit(each, tmp_path / "both.html")
+    each.execute_script("replay.lecture.toggle(); replay.lecture.show('network')")
+    script = """return [...document.querySelectorAll('.card canvas')].map((node) =>
+      node.closest('.card').getBoundingClientRect().right - node.getBoundingClientRect().right)"""
+    assert min(each.execute_script(script)) >= 0
+
+
 def test_only_a_pressed_left_button_moves_along_the_timeline(each, replay):
     visit(each, replay)
     while not each.find_elements("css selector", "#timeline svg"):
