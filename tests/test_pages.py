@@ -525,6 +525,7 @@ def test_counts_can_be_read_on_the_darkest_cell(runs, tmp_path):
 @pytest.mark.browser
 def test_on_paper_and_in_forced_colours(runs, tmp_path):
     """No column is cut off, for nobody can scroll on paper; and a legend has the colours of its lines."""
+    ok(runs / "adam")  # with the images
     ok(runs / "adam", runs / "hybrid", "--out", tmp_path / "c.html", module="minidl.compare")
     with browser(width=700) as chrome:
         chrome.get((tmp_path / "c.html").as_uri())
