@@ -158,13 +158,16 @@ def kernels() -> str:
 
 def _kernels_of(path: str) -> str:
     """Those of the OpenBLAS in this library; "" if there is none, or it does not tell."""
-    library = ctypes.PyDLL(path)
-    for name in OPENBLAS:
-        tell = getattr(library, name.format("get_corename"), None)
-        if tell is not None:
-            tell.restype = ctypes.c_char_p
-            return str(tell().decode())
-    return ""
+    tell = _openblas(ctypes.PyDLL(path), "get_corename")
+    if tell is None:
+        return ""
+    tell.restype = ctypes.c_char_p
+    return str(tell().decode())
+
+
+def _openblas(library: Any, word: str) -> Any:
+    """The function openblas_WORD of this library, under the name that its build gave it; None where there is none."""
+    return next(filter(None, (getattr(library, name.format(word), None) for name in OPENBLAS)), None)
 
 
 def _limit_of(path: str) -> Limit | None:
@@ -176,14 +179,13 @@ def _limit_of(path: str) -> Limit | None:
     library = ctypes.PyDLL(path)  # PyDLL keeps the GIL: the call is short
     if hasattr(library, "MKL_Set_Num_Threads_Local"):
         return _mkl(library)
-    for name in OPENBLAS:
-        get = getattr(library, name.format("get_num_threads"), None)
-        if get is not None:
-            parallel = getattr(library, name.format("get_parallel"), None)
-            if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
-                return Limit(library.omp_get_max_threads, library.omp_set_num_threads, each=True)
-            return Limit(get, getattr(library, name.format("set_num_threads")))
-    return None
+    get = _openblas(library, "get_num_threads")
+    if get is None:
+        return None
+    parallel = _openblas(library, "get_parallel")
+    if parallel is not None and parallel() == OPENMP and hasattr(library, "omp_get_max_threads"):
+        return Limit(library.omp_get_max_threads, library.omp_set_num_threads, each=True)
+    return Limit(get, _openblas(library, "set_num_threads"))
 
 
 def _mkl(library: Any) -> Limit:

@@ -21,7 +21,7 @@ class App {
     window.addEventListener("hashchange", (event) => { this.fromAddress(new URL(event.newURL)); this.draw(); });
     this.fromAddress();
     this.draw();
-    const stop = Number(new URLSearchParams(location.hash.slice(1)).get("tour"));
+    const stop = Number(this.address.get("tour"));
     if (stop) this.tour.stop(stop - 1);
   }
 

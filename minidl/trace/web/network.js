@@ -144,7 +144,7 @@ function filterPanel(run, state, act) {
     const canvas = el("canvas", { className: "filter", role: "img", "aria-label": `filter of unit ${grid.outputs[unit]}` });
     paintSigned(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, [low, high]);
     canvas.onclick = (event) => {
-      const [x, y] = [w, h].map((side, i) => within(canvas, event)[i] * side);
+      const [across, down] = within(canvas, event), x = across * w, y = down * h;
       let best = -1, nearest = Infinity;
       for (const [input, k] of every) {
         if (input >= area) continue;
