@@ -6,10 +6,7 @@ return an array.
 
 from __future__ import annotations
 
-import builtins
-import operator
-from collections.abc import Callable, Iterator, Sequence
-from sys import _getframe, getrefcount
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +14,11 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.elsewhere import ELSEWHERE, OWN
-from minidl.grad_mode import is_recording
+from minidl.in_place import anew, in_place, is_weight
 from minidl.numpy_functions import NumPyFunctions
 from minidl.refuse import Named
-from minidl.telling import tell
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from minidl.tensor import Dims, Tensor
 
 
@@ -106,16 +100,16 @@ class Operators(NumPyFunctions, Named):
     # ---- w -= u: a weight is changed in place; for any other Tensor this is t = t - u, a new Tensor ----------------
 
     def __iadd__(self, other: Any) -> Tensor:
-        return _in_place(self, operator.iadd, other) if _is_weight(self) else _anew(self, self + other, "+=")
+        return in_place(self, "+=", other) if is_weight(self) else anew(self, self + other, "+=")
 
     def __isub__(self, other: Any) -> Tensor:
-        return _in_place(self, operator.isub, other) if _is_weight(self) else _anew(self, self - other, "-=")
+        return in_place(self, "-=", other) if is_weight(self) else anew(self, self - other, "-=")
 
     def __imul__(self, other: Any) -> Tensor:
-        return _in_place(self, operator.imul, other) if _is_weight(self) else _anew(self, self * other, "*=")
+        return in_place(self, "*=", other) if is_weight(self) else anew(self, self * other, "*=")
 
     def __itruediv__(self, other: Any) -> Tensor:
-        return _in_place(self, operator.itruediv, other) if _is_weight(self) else _anew(self, self / other, "/=")
+        return in_place(self, "/=", other) if is_weight(self) else anew(self, self / other, "/=")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("a Tensor's values can't be set by index: t.data[index] = value sets them, without a gradient; "
@@ -258,56 +252,6 @@ class Operators(NumPyFunctions, Named):
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter([self[i] for i in range(len(self))])  # len() raises for a scalar
-
-
-def _is_weight(t: Any) -> bool:
-    """Whether it is a trainable leaf, frozen or not."""
-    return t.node is None and (t.parameter or t.requires_grad)
-
-
-def _in_place(weight: Any, change: Callable[[Any, Any], Any], other: Any) -> Any:
-    """The same weight with its values changed in place; as in PyTorch, only where no gradient is recorded."""
-    learns = weight.requires_grad or getattr(other, "requires_grad", False)
-    if is_recording() and learns:
-        name = {"iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/="}[change.__name__]
-        raise RuntimeError(f"w {name} ... on a weight that requires grad: do it inside `with no_grad():`, or write "
-                           f"w.data {name} ...; w = w + u makes a new Tensor, with its gradient")  # fmt: skip
-    change(weight.data, other.data if isinstance(other, Operators) else other)
-    weight.version += 1  # a graph recorded before this can tell
-    return weight
-
-
-class _Alone:
-    """Measures the reference count inside `t += u` of an object that only one name holds."""
-
-    def __iadd__(self, other: Any) -> Any:
-        return _references(self)
-
-
-def _references(t: Any) -> int:
-    return getrefcount(t)
-
-
-_alone: Any = _Alone()
-_alone += 0
-
-
-def _anew(t: Any, result: Any, sign: str) -> Any:
-    """The result of t += u, a new Tensor. If t is also in a list, has another name, or is a view of a weight, PyTorch
-    would have changed it there: then this warns. For an argument, such as forward's x, the new Tensor is meant."""
-    shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
-    if shared and t.node is None and not result.requires_grad and not _expected(t, _getframe(2)):
-        tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
-             f"t.data {sign} ... changes those too")  # fmt: skip
-    return result
-
-
-def _expected(t: Any, user: FrameType) -> bool:
-    """Whether t is an argument of the user's function, or a notebook (in Out, its _oh) or Python's prompt (in _) holds
-    it, because it has shown it. Not part of _anew: a function inside it that uses t would add to the count."""
-    arguments = (user.f_locals.get(name) for name in user.f_code.co_varnames[: user.f_code.co_argcount])
-    shown = user.f_globals.get("_oh", {}).values()
-    return any(each is t for each in (*arguments, *shown, vars(builtins).get("_")))
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:

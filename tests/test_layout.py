@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = sizes.ORDER.read_text("utf-8")
 ENGINE = {
     "elsewhere", "arguments",
-    "refuse", "telling", "no_gpu", "backend", "grad_mode", "rng", "numpy_functions", "operators",
+    "refuse", "telling", "no_gpu", "backend", "grad_mode", "rng", "numpy_functions", "in_place", "operators",
     "arrays", "tensor",
     "operands", "ops", "ops_nn", "ops_conv", "ops_more", "init", "listing", "values", "weights", "module", "nn_conv",
     "nn_more", "nn", "gradcheck", "evaluation", "trainer",
