@@ -139,6 +139,8 @@ def test_batch_norm_answers_what_it_is_not_for() -> None:
         (130, 1700, 210),
         (37, 31, 900),
         (5, 3000, 64),
+        (130, 210, 1024),  # rows of b a multiple of 2,048 bytes long
+        (97, 2048, 512),
     ],
 )
 @pytest.mark.parametrize("turned", [False, True])
@@ -265,7 +267,16 @@ def test_a_stack_and_a_matrix(shape: tuple[int, ...], dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("rows", "k", "m"),
-    [(896, 64, 64), (896, 28, 64), (5000, 3, 127), (256, 64, 64), (4096, 49, 32), (9, 100, 117), (300, 130, 70)],
+    [
+        (896, 64, 64),
+        (896, 28, 64),
+        (5000, 3, 127),
+        (256, 64, 64),
+        (4096, 49, 32),
+        (9, 100, 117),
+        (300, 130, 70),
+        (600, 200, 100),
+    ],
 )
 def test_small_weights_and_many_rows(rows: int, k: int, m: int, dtype: Any) -> None:
     """The sums of the gradients are cut: of as many terms as there are rows. The output is that of w transposed."""
@@ -299,12 +310,13 @@ def test_the_parts_of_a_product_cover_it(step: int, monkeypatch: pytest.MonkeyPa
         assert parts == 1 or min(part.stop - part.start for part in found) >= dense.LINES - step + 1
 
 
+@pytest.mark.parametrize("amd", [False, True])
 @pytest.mark.parametrize("dots", [False, True])
 @pytest.mark.parametrize("k", [1, 9, 32, 112, 784, 801, 20000])
-def test_pieces_of_a_product_are_small_enough(k: int, dots: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_a_product_are_small_enough(k: int, dots: bool, amd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenBLAS with AVX-512 multiplies as they lie: a million multiplications; of a @ b^T 1200 results."""
-    monkeypatch.setattr(dense, "SMALL", 900_000)
-    monkeypatch.setattr(dense, "even", dense.even.py_func)
+    for name, value in (("SMALL", 900_000), ("AMD", amd), ("DEEP", 800 if amd else 96), ("even", dense.even.py_func)):
+        monkeypatch.setattr(dense, name, value)
     for m, n in itertools.product((1, 3, 10, 47, 128, 600, 5000), (1, 10, 33, 64, 300, 1024)):
         rows, columns, terms = dense.sizes.py_func(m, n, k, dots)
         if dots and k < dense.SHORT and m * n > dense.FLAT:

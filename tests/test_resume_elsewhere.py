@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import Trainer, load_run, nn, seed, split
+from minidl import Trainer, load_run, nn, no_fast, seed, split
 from minidl.data import load_mnist, write_idx
 from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.optim.schedule import cosine
@@ -241,6 +241,20 @@ def test_another_processor_is_mentioned(data, tmp_path):
     status, output = train("--resume", run.folder, log=tmp_path / "log")
     assert status == 0, output
     assert re.search(r"note: started with \{.*'processor': 'arm64 VORTEX'.*\}, this is \{", output)
+
+
+@pytest.mark.extra("numba")
+def test_compiled_loops_name_the_processor_they_are_made_for(data, tmp_path, monkeypatch):
+    """Products are split otherwise on AMD's and on Intel's, with the same kernels of OpenBLAS: the bits differ."""
+    from minidl.fast.loops import compiler
+
+    job = prepare(Config(dataset=str(data), model="linear", epochs=1))
+    run = Run.create(job, tmp_path / "r")
+    assert run.versions["processor"].split()[2:] == [compiler.processor()]
+    with no_fast():
+        assert len(Run.create(job, tmp_path / "numpy").versions["processor"].split()) == 2
+    monkeypatch.setattr(compiler, "processor", lambda: "another")
+    assert " another'" in run.moved()
 
 
 def test_a_run_that_does_not_name_its_processor(data, tmp_path):

@@ -41,6 +41,15 @@ def version() -> str | None:
     return _found()[1] if not no_fast_now() and compiled() else None
 
 
+def compiled_for() -> str:
+    """LLVM's name of the processor that these loops are compiled for, such as "znver4"; "" where NumPy computes."""
+    if not version():
+        return ""
+    from minidl.fast.loops.compiler import processor
+
+    return processor()
+
+
 def why_not() -> str:
     """Why NumPy computes here, and not compiled loops."""
     return "--no-fast" if no_fast_now() else _found()[1]

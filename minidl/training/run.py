@@ -157,7 +157,9 @@ class Run:
 
     def versions_now(self) -> dict[str, Any]:
         """The versions that may change the bits of the result, and the kind of processor."""
-        processor = f"{platform.machine()} {kernels()}" if self.job.device == "cpu" else None
+        with self.forms():
+            kinds = (platform.machine(), kernels(), fast.compiled_for()) if self.job.device == "cpu" else ()
+        processor = " ".join(filter(None, kinds)) or None
         return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast, "processor": processor}
 
     def moved(self) -> str:

@@ -56,6 +56,12 @@ def compiles_for(feature: str) -> bool:
     return f"+{feature}" in features.split(",")
 
 
+def processor() -> str:
+    """LLVM's name of the processor that numba compiles for, such as "znver4" or "sapphirerapids"."""
+    name: str = cpu_target.target_context.codegen().magic_tuple()[1]
+    return name
+
+
 @cache
 def announce() -> None:
     """Print, once per process, that compiling will take a while."""

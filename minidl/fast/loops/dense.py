@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.fast.loops.compiler import compiles_for, loop, part
+from minidl.fast.loops.compiler import compiles_for, loop, part, processor
 from minidl.fast.loops.layout import turn
 from minidl.fast.loops.sums import sum_columns
 from minidl.fast.loops.team import share
-from minidl.fast.loops.words import entry, gemm
+from minidl.fast.loops.words import copy, entry, gemm
 
 WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
 LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
 PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
 # BLAS packs matrices before it multiplies them, and with AVX-512, where it multiplies twice as fast, packing takes a
 # fifth of the time. Small matrices it multiplies without packing. So with AVX-512 a product is split into blocks of at
-# most SMALL multiplications, WIDE columns and DEEP terms; those of a product a b^T also have at most FLAT results,
-# unless its sums are SHORT: then it is faster as a whole, and faster still with a transposed copy of b.
+# most SMALL multiplications, WIDE columns and DEEP terms, or FAR with FEW rows of a. Those of a product a b^T have at
+# most FAR terms and FLAT results, unless its sums are SHORT: then it is faster as a whole, and faster still with a
+# transposed copy of b.
+# Intel's processors have a larger first cache and slower ones behind it: there a block of b stays in the first. If rows
+# of b are a multiple of APART bytes long, they compete for the same places in it, and MANY rows of a pay for a copy.
+AMD = processor().startswith("znver")
 SMALL = 900_000 if compiles_for("avx512f") else 0
-WIDE, DEEP, FLAT, SHORT = 64, 800, 1024, 112
+WIDE, DEEP, FAR, FEW, FLAT, SHORT = 64, 800 if AMD else 96, 800, 32, 1024, 112
+MANY, APART = (96, 2048) if SMALL and not AMD else (0, 0)
 LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is transposed
 
@@ -49,7 +54,7 @@ def sizes(m, n, k, dots):
     as_it_is = k < SHORT if dots and m * n > FLAT else m * n * k <= SMALL
     if as_it_is or not SMALL:
         return m, n, k
-    columns, terms = even(n, WIDE, 16), even(k, DEEP, 16)
+    columns, terms = even(n, WIDE, 16) if AMD else min(n, WIDE), even(k, FAR if dots or m < FEW else DEEP, 16)
     results = min(SMALL // terms, FLAT) if dots else SMALL // terms
     return even(m, max(1, results // columns // 4) * 4, 4), columns, terms
 
@@ -72,11 +77,18 @@ def product(blas, a, b, c, beta):
     ldb = max(b.strides[1 if turn_b else 0] // b.itemsize, k if turn_b else n)
     ldc = max(c.strides[0] // c.itemsize, n)
     rows, columns, terms = sizes(m, n, k, turn_b)
+    gathers = APART > 0 and m >= MANY and not turn_b and b.strides[0] % APART == 0
+    copied = np.empty((terms, columns) if gathers else (0, 0), c.dtype)
     for j in range(0, n, columns):
-        for i in range(0, m, rows):
-            for t in range(0, k, terms):
-                gemm(blas, turn_a, turn_b, min(rows, m - i), min(columns, n - j), min(terms, k - t), a[i:, t:], lda,
-                     b[t:, j:], ldb, c.dtype.type(1 if t else beta), c[i:, j:], ldc)  # fmt: skip
+        for t in range(0, k, terms):
+            wide, deep, block = min(columns, n - j), min(terms, k - t), b[t:, j:]
+            if gathers:
+                for row in range(deep):
+                    copy(copied[row], block[row], wide)
+                block, ldb = copied[0:, 0:], columns
+            for i in range(0, m, rows):
+                gemm(blas, turn_a, turn_b, min(rows, m - i), wide, deep, a[i:, t:], lda, block, ldb,
+                     c.dtype.type(1 if t else beta), c[i:, j:], ldc)  # fmt: skip
 
 
 @part
@@ -121,7 +133,8 @@ def add_up(sums, c):
 def better_transposed(c, terms):
     """Whether c = a @ b^T is faster with a transposed copy of b: its sums are short, or many rows share the copy."""
     rows, columns = c.shape
-    return SMALL > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= 2 * terms and columns >= WIDE))
+    enough = 2 * max(MANY, columns) if MANY else 2 * terms
+    return SMALL > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= enough and columns >= WIDE))
 
 
 @part
