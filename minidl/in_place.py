@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+from collections.abc import Callable
 from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ from minidl.telling import tell
 if TYPE_CHECKING:
     from types import FrameType
 
-CHANGES = {"+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv}
+CHANGES: dict[str, Callable[[Any, Any], Any]] = {  # what these signs do to an array
+    "+=": operator.iadd,
+    "-=": operator.isub,
+    "*=": operator.imul,
+    "/=": operator.itruediv,
+}
 
 
 def is_weight(t: Any) -> bool:
