@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import Trainer, load_run, nn, no_fast, seed, split
+from minidl import Trainer, fast, load_run, nn, no_fast, seed, split
 from minidl.data import load_mnist, write_idx
 from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.optim.schedule import cosine
@@ -243,7 +243,7 @@ def test_another_processor_is_mentioned(data, tmp_path):
     assert re.search(r"note: started with \{.*'processor': 'arm64 VORTEX'.*\}, this is \{", output)
 
 
-@pytest.mark.extra("numba")
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
 def test_compiled_loops_name_the_processor_they_are_made_for(data, tmp_path, monkeypatch):
     """Products are split otherwise on AMD's and on Intel's, with the same kernels of OpenBLAS: the bits differ."""
     from minidl.fast.loops import compiler

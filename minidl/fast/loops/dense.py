@@ -23,7 +23,7 @@ PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each ha
 AMD = processor().startswith("znver")
 SMALL = 900_000 if compiles_for("avx512f") else 0
 WIDE, DEEP, FAR, FEW, FLAT, SHORT = 64, 800 if AMD else 96, 800, 32, 1024, 112
-MANY, APART = (96, 2048) if SMALL and not AMD else (0, 0)
+MANY, APART = 96, 2048 if SMALL and not AMD else 0
 LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is transposed
 
@@ -131,9 +131,9 @@ def add_up(sums, c):
 
 @part
 def better_transposed(c, terms):
-    """Whether c = a @ b^T is faster with a transposed copy of b: its sums are short, or many rows share the copy."""
+    """Whether c = a @ b^T is faster with a transposed copy of b: its sums are short, or enough rows share the copy."""
     rows, columns = c.shape
-    enough = 2 * max(MANY, columns) if MANY else 2 * terms
+    enough = 2 * (terms if AMD else max(MANY, columns))
     return SMALL > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= enough and columns >= WIDE))
 
 
