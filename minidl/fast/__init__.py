@@ -42,9 +42,7 @@ def version() -> str | None:
 
 
 def compiled_for() -> str:
-    """LLVM's name of the processor that these loops are compiled for, such as "znver4"; "" where NumPy computes."""
-    if not version():
-        return ""
+    """LLVM's name of the processor that the loops are compiled for, such as "znver4"; call it where they are in use."""
     from minidl.fast.loops.compiler import processor
 
     return processor()

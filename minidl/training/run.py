@@ -157,10 +157,10 @@ class Run:
 
     def versions_now(self) -> dict[str, Any]:
         """The versions that may change the bits of the result, and the kind of processor."""
-        with self.forms():
-            kinds = (platform.machine(), kernels(), fast.compiled_for()) if self.job.device == "cpu" else ()
-        processor = " ".join(filter(None, kinds)) or None
-        return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast, "processor": processor}
+        fast_now, processor = self.fast, None
+        if self.job.device == "cpu":
+            processor = " ".join([platform.machine(), kernels(), *([fast.compiled_for()] if fast_now else [])])
+        return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": fast_now, "processor": processor}
 
     def moved(self) -> str:
         """A warning if these have changed since the run was started; else ""."""

@@ -85,7 +85,7 @@ def product(blas, a, b, c, beta):
             if gathers:
                 for row in range(deep):
                     copy(copied[row], block[row], wide)
-                block, ldb = copied[0:, 0:], columns
+                block, ldb = copied[0:, 0:], columns  # sliced, for it must have the type of b[t:, j:]
             for i in range(0, m, rows):
                 gemm(blas, turn_a, turn_b, min(rows, m - i), wide, deep, a[i:, t:], lda, block, ldb,
                      c.dtype.type(1 if t else beta), c[i:, j:], ldc)  # fmt: skip
