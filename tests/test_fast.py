@@ -63,6 +63,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         yield
         return
     monkeypatch.setattr(fast_threads, "WORTH", 1)
+    monkeypatch.setattr(linear, "WORTH", 1)
     monkeypatch.setattr(fast_threads, "CHUNK", 1)
     with fast_threads.use_threads(2):
         yield

@@ -22,6 +22,7 @@ from minidl.tensor import ALONE, FLOATS, Reading, Tensor, Vjp, record
 
 BOOL = np.dtype(np.bool_)
 MANY = 512  # rows up to which a sum stays in the array's own precision
+WORTH = 1 << 24  # multiplications in a part, some 200 microseconds: its matrices move to another core's cache and back
 
 
 def plain(*tensors: Any) -> bool:
@@ -100,7 +101,7 @@ def matmul(a: Tensor, b: Any) -> Any:
 
 def product(a: Array, b: Array, out: Array) -> Array:
     """a @ b, written to out, in parts that threads share (threads.py). a (n, k), b (k, m), out (n, m)."""
-    parts = parts_for(a.size * b.shape[1])
+    parts = parts_for(a.size * b.shape[1], WORTH)
     if parts == 1:
         return np.matmul(a, b, out=out)
     if len(a) > 2 * b.shape[1]:  # every part needs all of the other matrix, and packing a costs BLAS less

@@ -33,9 +33,10 @@ CHUNK = 1 << 21  # bytes: about one core's cache
 Work: TypeAlias = Callable[[int, int], Any]  # computes the parts [start, stop)
 
 
-def parts_for(multiplications: int) -> int:
-    """How many parts this work is split into: a power of two, so 2, 4, 8 or 16 threads get equal shares."""
-    return min(PARTS, 1 << max(0, (multiplications // WORTH).bit_length() - 1))
+def parts_for(multiplications: int, worth: int) -> int:
+    """How many parts this work is split into, if one should have so many multiplications, the number `worth`, or more:
+    a power of two, so 2, 4, 8 or 16 threads get equal shares."""
+    return min(PARTS, 1 << max(0, (multiplications // worth).bit_length() - 1))
 
 
 def split(work: Work, n: int) -> list[Any]:
@@ -57,7 +58,7 @@ def in_parts(work: Callable[[slice], Any], n: int, size: int, multiplications: i
     size             bytes of one of the n items
     multiplications  of one item; 0: everything is computed in this thread, as no part is worth dispatching
     """
-    parts = parts_for(n * multiplications)
+    parts = parts_for(n * multiplications, WORTH)
     while parts < n and -(-n // parts) * size > CHUNK:
         parts *= 2
     parts = min(parts, n)
