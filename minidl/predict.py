@@ -29,7 +29,7 @@ from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
 from minidl.training.config import Options
 from minidl.training.options import add_options
-from minidl.training.own import changed
+from minidl.training.own_file import changed
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, stranger
 

@@ -38,7 +38,7 @@ from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
 from minidl.training.options import add_options, flag
-from minidl.training.own import is_own, of_file, telling
+from minidl.training.own_file import is_own, of_file, telling
 from minidl.training.run import Checkpoints, Run
 
 EXAMPLES = """examples:

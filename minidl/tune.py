@@ -35,7 +35,8 @@ from minidl.training.divergence import Diverged
 from minidl.training.kept import Drawn
 from minidl.training.loader import UserError, load
 from minidl.training.options import add_options, flag
-from minidl.training.own import is_own, of_file, own_lr, telling
+from minidl.training.own import own_lr
+from minidl.training.own_file import is_own, of_file, telling
 from minidl.training.search import Rank, rank
 from minidl.training.tried import Tried, default_file, search_id
 

@@ -34,7 +34,7 @@ from minidl.train import lost_place, make_parser
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.folder import make_new
 from minidl.training.loader import UserError, load
-from minidl.training.own import bare, changed, check_unchanged, hashes
+from minidl.training.own_file import bare, changed, check_unchanged, hashes
 from minidl.training.results import CHECKPOINT
 from tests.commands import ROOT, command
 from tutorials.assignments.archive import look

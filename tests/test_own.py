@@ -16,7 +16,8 @@ from minidl.optim import Adam
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.loader import UserError, load
-from minidl.training.own import is_own, own_lr, own_network, own_optimizer
+from minidl.training.own import own_lr, own_network, own_optimizer
+from minidl.training.own_file import is_own
 from tests.commands import ROOT, command, fails
 
 MINE = """

@@ -16,7 +16,7 @@ from minidl.handwriting.layers import described
 from minidl.handwriting.look import frame_of
 from minidl.program.load import LoadedRun
 from minidl.training.models import count_parameters
-from minidl.training.own import bare, of_file
+from minidl.training.own_file import bare, of_file
 
 SCRIPTS = ("network.js", "drawing.js", "view.js")
 

@@ -17,7 +17,7 @@ from typing import Any
 from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
 from minidl.pages.report import percent, points, switch_mark, switch_words, value_words
 from minidl.pages.svg import Polyline, chart
-from minidl.training.own import bare, of_file, short
+from minidl.training.own_file import bare, of_file, short
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, disagreements, full_summary
 

@@ -20,7 +20,7 @@ from minidl.nn import Conv2d, Linear
 from minidl.program.load import Data, load_run
 from minidl.telling import counted
 from minidl.training.models import count_parameters, input_of
-from minidl.training.own import bare, changed, short
+from minidl.training.own_file import bare, changed, short
 from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 

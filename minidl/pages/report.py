@@ -9,7 +9,7 @@ from minidl.pages.html import Cell, Html, facts, figure, figures, image, isolate
 from minidl.pages.png import grey, signed, uri
 from minidl.pages.svg import Mark, Polyline, chart
 from minidl.telling import counted
-from minidl.training.own import of_file
+from minidl.training.own_file import of_file
 
 SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", "switch", "lr_sgd", "lr_after",
             "schedule_sgd", "batch_size", "seed")  # fmt: skip

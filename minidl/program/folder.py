@@ -28,7 +28,7 @@ from minidl.training.checkpoint import load_checkpoint, saved_checksum
 from minidl.training.config import Job, Options
 from minidl.training.folder import check_unused
 from minidl.training.lock import Held
-from minidl.training.own import bare
+from minidl.training.own_file import bare
 from minidl.training.restore import PYTHON
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run

@@ -29,7 +29,8 @@ from minidl.training.history import History
 from minidl.training.kept import put_numbers, put_states
 from minidl.training.models import build_model, count_parameters
 from minidl.training.observer import Observer
-from minidl.training.own import bare, check_there, of_file, own_network, own_optimizer
+from minidl.training.own import own_network, own_optimizer
+from minidl.training.own_file import bare, check_there, of_file
 from minidl.training.restore import give_weights, is_from_python, load_run_checkpoint, must_fit, restore_training
 from minidl.training.results import CHECKPOINT, full_summary
 

@@ -17,7 +17,8 @@ from minidl.optim.swats_tensors import TensorSWATS
 from minidl.tensor import Tensor
 from minidl.training.build import build
 from minidl.training.loader import load
-from minidl.training.own import called_with, is_own
+from minidl.training.own import called_with
+from minidl.training.own_file import is_own
 from minidl.training.presets import decided
 from minidl.training.search import Axis, Log, Point, Remainder, values
 

@@ -37,7 +37,8 @@ from minidl.training.divergence import Diverged
 from minidl.training.kept import Drawn
 from minidl.training.loader import load
 from minidl.training.models import network
-from minidl.training.own import is_own, own_network, telling
+from minidl.training.own import own_network
+from minidl.training.own_file import is_own, telling
 from minidl.training.run import BITS
 
 

@@ -27,7 +27,7 @@ from minidl.study.store import Record, Store
 from minidl.study.tuning import Round, Tuned, tune
 from minidl.tensor import Tensor
 from minidl.training.loader import load
-from minidl.training.own import telling
+from minidl.training.own_file import telling
 from minidl.training.search import Rank, draw, rank, values
 
 COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run, which puts it behind all others

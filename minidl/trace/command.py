@@ -11,7 +11,7 @@ from minidl.telling import counted
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
-from minidl.training.own import bare, of_file, short
+from minidl.training.own_file import bare, of_file, short
 from minidl.training.results import full_summary
 from minidl.training.run import Run
 

@@ -22,7 +22,8 @@ from minidl.optim.switch import Projected
 from minidl.optim.switch_text import parse_switch
 from minidl.tensor import Tensor
 from minidl.training.loader import load
-from minidl.training.own import is_own, own_optimizer
+from minidl.training.own import own_optimizer
+from minidl.training.own_file import is_own
 from minidl.training.presets import DEFAULTS
 
 NAMES = tuple(DEFAULTS)

@@ -26,7 +26,7 @@ from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
 from minidl.training.models import MODELS, build_model, standardize
 from minidl.training.options import at_least, check_options, documented, option, positive, share
-from minidl.training.own import absolute_name, is_own
+from minidl.training.own_file import absolute_name, is_own
 from minidl.training.presets import decided, model_defaults
 
 # ---- what can be chosen ----

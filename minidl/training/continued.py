@@ -18,7 +18,7 @@ from minidl.training.config import Config, Options, prepare
 from minidl.training.folder import check_unused
 from minidl.training.history import Position
 from minidl.training.options import flag
-from minidl.training.own import check_own, same_name
+from minidl.training.own_file import check_own, same_name
 from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run

@@ -15,7 +15,8 @@ from minidl.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU,
 from minidl.optim.grammar import unknown
 from minidl.rng import seed as random_seed
 from minidl.training.loader import load
-from minidl.training.own import is_own, own_network
+from minidl.training.own import own_network
+from minidl.training.own_file import is_own
 
 ImageSize = tuple[int, int]
 

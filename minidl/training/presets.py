@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from minidl.optim.grammar import unknown
 from minidl.training.loader import load
-from minidl.training.own import is_own, own_lr
+from minidl.training.own import own_lr
+from minidl.training.own_file import is_own
 
 
 class ModelDefaults(NamedTuple):

@@ -20,7 +20,7 @@ from minidl.data.schema import Kind, anything, either, flag, listed, mapping, ma
 from minidl.nn import Module
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from minidl.training.config import Config, Job
-from minidl.training.own import is_own
+from minidl.training.own_file import is_own
 
 PYTHON = "python"  # the kind of settings that a Trainer writes, instead of Config: see program/folder.py
 LARGEST = 1 << 16  # largest height and width of an image, and number of classes

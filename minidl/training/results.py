@@ -14,7 +14,7 @@ from typing import Any
 
 from minidl.data.proof import Damaged, checksum, read_json
 from minidl.training.config import Config, Job
-from minidl.training.own import hashes, is_own, short
+from minidl.training.own_file import hashes, is_own, short
 
 CHECKPOINT = "checkpoint.safetensors"
 ELSEWHERE = ("dataset", "device")  # settings that may change when a run is resumed

@@ -31,7 +31,7 @@ from minidl.training.folder import FILES, check_unused, make_new
 from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
-from minidl.training.own import check_own, hashes, of_file, short
+from minidl.training.own_file import check_own, hashes, of_file, short
 from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, no_run, restore
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 

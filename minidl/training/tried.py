@@ -15,7 +15,7 @@ from minidl.data import Dataset
 from minidl.data.proof import Damaged, checksum, read_signed, write_signed
 from minidl.data.schema import listed, mapping, maybe, real, table, text, whole
 from minidl.training.config import Config
-from minidl.training.own import of_file
+from minidl.training.own_file import of_file
 from minidl.training.results import decides
 from minidl.training.run import BITS
 
