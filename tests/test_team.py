@@ -19,9 +19,10 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from minidl.backend import same_bits
+from minidl.fast.loops import team as teams
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ALONE_UNTIL, AWAKE, _Team, _team, now, ready, share
-from minidl.fast.loops.words import copy, entry, pause, ticks
+from minidl.fast.loops.words import copy, entry, pause, store, ticks
 from minidl.fast.threads import use_threads
 from tests.sizes import ROOT
 
@@ -49,6 +50,22 @@ def failing(team, big):
     share(team, 4, entry(failing_part, (big,)))
 
 
+@part
+def list_part(i, order):
+    order[0] += 1
+    order[order[0]] = i
+
+
+@loop
+def taken(board, word, job, helps, order):
+    code, args = entry(list_part, (order,))
+    store(board, teams.CODE, code)
+    store(board, teams.ARGS, args)
+    store(board, teams.PARTS, len(order) - 1)
+    store(board, teams.TAKEN, word)
+    teams.take(board, job, helps)
+
+
 @loop
 def first(to, source, n):
     copy(to, source, n)
@@ -70,6 +87,33 @@ def jobs(threads: int, seed: int, n: int = 2000) -> list[int]:
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_each_part_is_done_once(threads: int) -> None:
     assert jobs(threads, threads) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "front", "back", "helps", "expected"),
+    [
+        (7, 0, 0, False, [0, 1, 2, 3, 4]),
+        (7, 0, 0, True, [4, 3, 2, 1, 0]),
+        (7, 2, 1, False, [2, 3]),  # two are taken from the front, and one from the back
+        (7, 2, 1, True, [3, 2]),
+        (7, 2, 3, True, []),
+        (7, teams.MOST, 0, True, []),  # the job is closed
+        (8, 0, 0, False, []),  # another job
+    ],
+)
+def test_a_leader_takes_from_the_front_and_a_helper_from_the_back(
+    job: int, front: int, back: int, helps: bool, expected: list[int]
+) -> None:
+    order, word = np.zeros(6, np.int64), (job << teams.BITS) + (back << teams.HALF) + front
+    taken(np.zeros(teams.SIZE, np.int64), word, 7, helps, order)
+    assert order[1 : 1 + order[0]].tolist() == expected
+
+
+def test_more_parts_than_the_board_can_count() -> None:
+    done = np.zeros(teams.MOST + 1, np.int64)
+    with use_threads(2):
+        count(ready(), len(done), done, 0)
+    assert (done == 1).all()
 
 
 def test_several_may_lead() -> None:

@@ -5,10 +5,11 @@ Here the helpers spin in compiled code, without the GIL, and poll a board: a sma
 
     share(team, parts, entry(part, (parts, x, y)))      calls part(i, parts, x, y) once for each i in range(parts)
 
-The leader writes the address of the function to the board, and each thread takes the next part while there is one:
-`NEXT` holds the number of the job and the index of its next part in one word, so a late helper takes nothing. Which
-thread computes which part is chance; what a part computes depends on its index alone. So the bits are the same for any
-number of threads.
+The leader writes the address of the function to the board, and each thread takes parts while there are any, the leader
+from the front, helpers from the back. So from step to step a core has much the same part of the weights, their gradient
+and their update, which its cache may still hold. `TAKEN` holds the number of the job and how many parts are taken from
+either end in one word, so a late helper takes nothing. Which thread computes which part is chance; what a part computes
+depends on its index alone. So the bits are the same for any number of threads.
 
 A helper that has found no work for a while goes to sleep in Python. On a busy machine the system may preempt a helper
 in the middle of a part. The leader notices, since it has to wait; it then works alone for twenty times as long as it
@@ -33,25 +34,26 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.words import add, call, load, pause, store, swap, ticks
 from minidl.fast.threads import threads
 
-NEXT, DONE, BUSY, AWAKE = 0, 16, 32, 48  # written by all threads: each on a cache line of its own, 128 bytes on Apple's
+TAKEN, DONE, BUSY, AWAKE = 0, 16, 32, 48  # written by all threads: each on a cache line, 128 bytes on Apple's
 CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 64, 65, 66, 67, 68, 69, 80  # written by the leader
-BITS = 16  # of NEXT, for the index of a part
-NONE_LEFT = (1 << BITS) - 1  # more than the number of parts
+HALF = 8  # bits of TAKEN for the parts taken from the front, and as many for those from the back
+BITS, MOST = 2 * HALF, (1 << HALF) - 1  # of both; parts of a job that is shared
 PATIENCE = 60_000  # polls of the board, some two milliseconds: waking up may take longer
 ENOUGH = 1 << 20  # multiplications; below this nothing is dispatched
 Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may join
 
 
 @part
-def take(board, job):
-    """Compute parts of this job while there are any; returns how many."""
+def take(board, job, helps):
+    """Compute parts of this job while any are left, from the front or, as a helper, the back; returns how many."""
     code, args, parts, count = load(board, CODE), load(board, ARGS), load(board, PARTS), 0
     while True:
-        word = load(board, NEXT)
-        i = word - (job << BITS)
-        if i < 0 or i >= parts:  # all parts are taken, or it is another job
+        word = load(board, TAKEN)
+        front, back = word & MOST, (word >> HALF) & MOST
+        if word >> BITS != job or front + back >= parts:  # it is another job, or all parts are taken
             return count
-        if swap(board, NEXT, word, word + 1):  # then the job has not ended, so code and args are its own
+        i, one = (parts - 1 - back, 1 << HALF) if helps else (front, 1)
+        if swap(board, TAKEN, word, word + one):  # then the job has not ended, so code and args are its own
             if call(code, i, args):
                 store(board, FAILED, 1)
             count += 1
@@ -64,7 +66,7 @@ def share(team, parts, job):
     board, helpers = team
     code, args = job
     failed = 0
-    if parts < 2 or helpers < 1 or not swap(board, BUSY, 0, 1):
+    if parts < 2 or parts > MOST or helpers < 1 or not swap(board, BUSY, 0, 1):
         for i in range(parts):
             failed += call(code, i, args)
     else:
@@ -82,17 +84,17 @@ def _lead(board, helpers, parts, code, args):
     store(board, PARTS, parts)
     store(board, CODE, code)
     store(board, ARGS, args)
-    job = (load(board, NEXT) >> BITS) + 1
+    job = (load(board, TAKEN) >> BITS) + 1
     begun = ticks()
-    store(board, NEXT, job << BITS)
-    count = take(board, job)
+    store(board, TAKEN, job << BITS)
+    count = take(board, job, False)
     done = ticks()
     while load(board, DONE) < parts:
         pause()
     waited = ticks() - done
     if waited > 2 * (done - begun) // max(count, 1) + LATE:  # more than twice what a part takes
         store(board, ALONE_UNTIL, ticks() + 20 * waited)
-    store(board, NEXT, (job << BITS) + NONE_LEFT)  # closed before anything of the next job is written
+    store(board, TAKEN, (job << BITS) + MOST)  # closed before anything of the next job is written
     return load(board, FAILED)
 
 
@@ -105,12 +107,12 @@ def help_out(board, me):
     add(board, AWAKE, 1)
     seen, looks = -1, 0
     while looks < PATIENCE:
-        job = load(board, NEXT) >> BITS
+        job = load(board, TAKEN) >> BITS
         looks += 1
         if job != seen:
             seen = job
             if me < load(board, HELPERS):
-                take(board, job)
+                take(board, job, True)
                 looks = 0
         pause()
     add(board, AWAKE, -1)
