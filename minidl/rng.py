@@ -100,10 +100,13 @@ class _Seeded(ContextDecorator):
                             "give each layer its rng, or return a list")  # fmt: skip
         return super().__call__(function)
 
+    def __repr__(self) -> str:  # as a cell's last value it is kept and shown, and __del__ is not called
+        this = f"seed({self.n})"
+        return f"{this} on a line of its own seeds nothing: write `with minidl.{this}:` and create the network inside"
+
     def __del__(self) -> None:
         if not self.used:
-            warnings.warn(f"seed({self.n}) on a line of its own seeds nothing: write `with minidl.seed({self.n}):` and "
-                          "create the network inside", stacklevel=2)  # fmt: skip
+            warnings.warn(repr(self), stacklevel=2)
 
 
 def generator_of(rng: Rng) -> np.random.Generator:

@@ -112,10 +112,13 @@ class Block:
 
         return inside
 
+    def __repr__(self) -> str:  # as a cell's last value it is kept and shown, and __del__ is not called
+        remedy = f"write `with {self.name}:`, and put the code it is for inside"
+        return f"{self.name} on a line of its own does nothing: {remedy}"
+
     def __del__(self) -> None:
         if not self.used:
-            warnings.warn(f"{self.name} on a line of its own does nothing: write `with {self.name}:`, and put the code "
-                          "it is for inside", stacklevel=2)  # fmt: skip
+            warnings.warn(repr(self), stacklevel=2)
 
 
 @contextmanager

@@ -142,8 +142,11 @@ def test_pairs_that_are_meant_are_not_told() -> None:
 def test_a_block_in_a_line_of_its_own_is_told(name: str) -> None:
     make: Any = getattr(minidl, name)
     given = (2,) if name == "use_threads" else ()
-    with pytest.warns(UserWarning, match=rf"^{name}\(2?\) on a line of its own does nothing: write `with {name}\("):
-        make(*given)
+    with pytest.warns(
+        UserWarning, match=rf"^{name}\(2?\) on a line of its own does nothing: write `with {name}\("
+    ) as told:
+        shown = repr(make(*given))  # what a notebook shows, and keeps, if it is a cell's last value
+    assert shown == str(told[0].message)
     with make(*given):
         pass
     assert make(*given)(lambda: 3)() == 3

@@ -382,8 +382,9 @@ def test_a_loader_of_pytorchs_kind() -> None:
 
 def test_a_seed_without_a_block_is_told() -> None:
     words = r"seed\(3\) on a line of its own seeds nothing: write `with minidl.seed\(3\):`"
-    with pytest.warns(UserWarning, match=words):
-        minidl.seed(3)
+    with pytest.warns(UserWarning, match=words) as told:
+        shown = repr(minidl.seed(3))  # what a notebook shows, and keeps, if it is a cell's last value
+    assert shown == str(told[0].message)
 
 
 def test_a_seed_is_a_block_or_a_decorator() -> None:
