@@ -14,7 +14,7 @@ from minidl.data.download import DownloadError
 from minidl.data.idx import DataError, IdxError, read_idx, write_idx
 from minidl.data.mnist import load_mnist
 from minidl.data.splits import Examples, Splits, split
-from minidl.refuse import missing
+from minidl.refuse import listed, missing
 
 __all__ = [
     "DataError", "Dataset", "DownloadError", "Examples", "IdxError", "Splits", "batches", "load_mnist", "read_idx",
@@ -26,3 +26,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         raise missing("minidl.data", name, otherwise="", known=__all__)
+
+
+def __dir__() -> list[str]:
+    return listed(__name__)

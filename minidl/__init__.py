@@ -42,7 +42,7 @@ from minidl.backend import DeviceError, no_fast, reference_only
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradientError, gradcheck
-from minidl.refuse import missing
+from minidl.refuse import listed, missing
 from minidl.rng import seed
 from minidl.tensor import Tensor
 
@@ -85,7 +85,7 @@ class _NoFunction(ModuleType):
 
 sys.modules["minidl.tensor"].__class__ = _NoFunction  # users of PyTorch may call it
 
-_PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like
+_PARTS = ("data", "optim", "study", "teach", "trace")  # `import minidl` is enough for minidl.data.batches and the like
 
 
 def __getattr__(name: str) -> Any:
@@ -100,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_PARTS})
+    return sorted({*listed(__name__), *_PARTS, "__version__"})

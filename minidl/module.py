@@ -276,6 +276,9 @@ class Module(Named):
     def __repr__(self) -> str:
         return listing(self)
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name.isidentifier()]  # net.0, a layer's path, is no expression
+
     def extra_repr(self) -> str:
         """The layer's arguments, for printing."""
         return ""

@@ -18,7 +18,7 @@ from minidl.init import check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
 from minidl.nn_more import GELU, BCEWithLogitsLoss, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
-from minidl.refuse import missing, real, refuse_input
+from minidl.refuse import listed, missing, real, refuse_input
 from minidl.rng import CounterRng, Rng
 from minidl.tensor import Tensor
 
@@ -290,3 +290,7 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         layers = [each for each, kind in globals().items() if isinstance(kind, type) and issubclass(kind, Module)]
         raise missing("minidl.nn", name, known=[each for each in layers if not each.startswith("_")])
+
+
+def __dir__() -> list[str]:
+    return listed(__name__)

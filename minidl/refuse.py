@@ -64,6 +64,12 @@ def missing(
     return ImportError(words) if imported and f"{where}.{name}" not in sys.modules else AttributeError(words)
 
 
+def listed(module: str) -> list[str]:
+    """What dir() and completion list for a module of minidl: its public names and its parts, not what it imports."""
+    names = vars(sys.modules[module])
+    return sorted({*names["__all__"], *(name for name in names if f"{module}.{name}" in sys.modules)})
+
+
 def _near(name: str, known: Iterable[str]) -> str:
     """The known name that differs only in capitals and underscores; else those that start with the name; else the most
     similar one."""

@@ -28,7 +28,7 @@ from minidl.optim.sgd import SGD
 from minidl.optim.swats import SWATS
 from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 from minidl.optim.switch_text import SwitchError, parse_switch
-from minidl.refuse import missing
+from minidl.refuse import listed, missing
 
 __all__ = [
     "GNMT", "SGD", "SWATS", "Adagrad", "Adam", "AdamW", "AfterEpochs", "AfterSteps", "AllOf", "AnyOf", "Blend",
@@ -45,3 +45,7 @@ if not TYPE_CHECKING:
             raise missing("minidl.optim", name, otherwise=f"minidl.optim.schedule.{name}")
         rules = "a rule of your own is a class with a formula: see optim/sgd.py"
         raise missing("minidl.optim", name, otherwise=rules, known=__all__)
+
+
+def __dir__() -> list[str]:
+    return listed(__name__)

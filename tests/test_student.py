@@ -112,6 +112,29 @@ def test_1_every_name_is_at_one_place() -> None:
     assert signature[:6] == ["model", "optimizer", "data", "batch_size", "seed", "folder"]
 
 
+@pytest.mark.parametrize("module", [minidl, minidl.nn, minidl.ops, minidl.optim, minidl.data, minidl.teach])
+def test_1_completion_lists_public_names_and_no_imports(module: Any) -> None:
+    """What Tab offers in a notebook."""
+    names = dir(module)
+    assert set(module.__all__) <= set(names)
+    assert not {"Any", "TYPE_CHECKING", "annotations", "missing", "np", "os", "sys"} & set(names)
+    assert all(getattr(module, name) is not None for name in names)
+
+
+def test_1_completion_of_a_network_lists_what_can_be_typed() -> None:
+    assert {"forward", "save"} <= set(names := dir(nn.Sequential(nn.ReLU(), nn.ReLU())))
+    assert all(name.isidentifier() for name in names)
+
+
+def test_1_import_minidl_is_enough_for_figures_replays_and_studies(tmp_path: Path) -> None:
+    code = (
+        "import minidl; print(minidl.teach.show.curves, minidl.teach.draw, minidl.trace.Recorder, minidl.study.QUICK)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    with pytest.raises(AttributeError, match=r"minidl.teach has no 'shows'"):
+        minidl.teach.shows  # noqa: B018
+
+
 def test_2_a_data_set_by_its_name_or_folder(tmp_path: Path) -> None:
     for file in (ROOT / "data" / "embedded").glob("*ubyte*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())

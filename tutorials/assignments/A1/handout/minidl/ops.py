@@ -53,7 +53,7 @@ from minidl.ops_nn import (
     mse_loss,
     softmax,
 )
-from minidl.refuse import missing, refuse
+from minidl.refuse import listed, missing, refuse
 from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, record, total
 
 __all__ = [
@@ -288,3 +288,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         raise missing("minidl.ops", name, known=__all__)
+
+
+def __dir__() -> list[str]:
+    return listed(__name__)
