@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -20,7 +20,7 @@ import numpy as np
 
 from minidl import no_gpu
 from minidl.refuse import refuse
-from minidl.telling import block, holding
+from minidl.telling import Function, block, holding, within
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -192,8 +192,8 @@ def no_crossing() -> AbstractContextManager[None]:
 # ---- the same bits, whichever thread computes ----
 
 
-class _SameBits(ContextDecorator):
-    """`with same_bits:` nothing else in this process can change a bit of the result: see fast/blas.py."""
+class _SameBits:
+    """`with same_bits:`, or @same_bits: nothing else in this process can change a bit of the result (fast/blas.py)."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
     release: Callable[[], None] = staticmethod(lambda: None)
@@ -203,6 +203,9 @@ class _SameBits(ContextDecorator):
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def __call__(self, function: Function) -> Function:
+        return within(lambda: self, function)
 
 
 same_bits = _SameBits()
@@ -226,11 +229,11 @@ def accelerated(reference: Op) -> Op:
     @wraps(reference)
     def op(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            args, kwargs = _in_order(reference, args, kwargs)
+            args, kwargs = _in_order(op.__wrapped__, args, kwargs)
         plain = kwargs or len(args) <= at  # a kernel takes positional arguments only
         kernel = None if plain else kernel_for(getattr(args[at], "data", None), name)
         result = NotImplemented if kernel is None else kernel(*args)
-        return reference(*args, **kwargs) if result is NotImplemented else result
+        return op.__wrapped__(*args, **kwargs) if result is NotImplemented else result  # as telling.within does
 
     return cast(Op, op)
 

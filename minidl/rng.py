@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ContextDecorator
 from contextvars import ContextVar
 from inspect import isgeneratorfunction
 from itertools import count
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
-from minidl.telling import Function, is_async
+from minidl.telling import Function, is_async, within
 
 Rng = np.random.Generator | int | None  # a generator, a seed, or None: from the `minidl.seed` block, else fresh entropy
 
@@ -78,7 +77,7 @@ def seed(n: int) -> _Seeded:
     return _Seeded(int(n))
 
 
-class _Seeded(ContextDecorator):
+class _Seeded:
     """A `seed` block. Each time it is entered, in any thread, its streams start over."""
 
     def __init__(self, n: int) -> None:
@@ -98,7 +97,7 @@ class _Seeded(ContextDecorator):
         if isgeneratorfunction(function) or is_async(function):
             raise TypeError(f"seed({self.n}) on a generator or an async function seeds nothing, since it draws later: "
                             "give each layer its rng, or return a list")  # fmt: skip
-        return super().__call__(function)
+        return within(lambda: self, function)
 
     def __repr__(self) -> str:  # as a cell's last value it is kept and shown, and __del__ is not called
         this = f"seed({self.n})"

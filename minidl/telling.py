@@ -60,6 +60,18 @@ def is_async(function: Any) -> bool:
     return iscoroutinefunction(function) or isasyncgenfunction(function)
 
 
+def within(make: Callable[[], AbstractContextManager[Any]], function: Function) -> Function:
+    """The function, each call of it in a block of its own. It is looked up in `__wrapped__`: there IPython's
+    %autoreload puts the new one when the user has changed its file, and not in the variables of this call."""
+
+    @wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with make():
+            return inside.__wrapped__(*args, **kwargs)
+
+    return cast(Function, inside)
+
+
 class _Entered(threading.local):
     """The blocks that this thread has entered and not left."""
 
@@ -88,20 +100,14 @@ class Block:
             raise TypeError(f"{self.name} on an async function has ended when it runs: write `with {self.name}:` in it")
         if isgeneratorfunction(function):
             return cast(Function, self._over_generator(function))
-
-        @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
-            with self.make():
-                return function(*args, **kwargs)
-
-        return cast(Function, inside)
+        return within(self.make, function)
 
     def _over_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Each value is computed inside the block; the code that consumes it runs outside."""
 
         @wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
-            values = function(*args, **kwargs)
+            values = inside.__wrapped__(*args, **kwargs)
             while True:
                 with self.make():
                     try:

@@ -23,7 +23,21 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import Observer, Splits, Tensor, Trainer, evaluate, gradcheck, load_mnist, load_run, nn, ops, seed, split
+from minidl import (
+    Observer,
+    Splits,
+    Tensor,
+    Trainer,
+    backend,
+    evaluate,
+    gradcheck,
+    load_mnist,
+    load_run,
+    nn,
+    ops,
+    seed,
+    split,
+)  # fmt: skip
 from minidl.data.splits import Examples
 from minidl.evaluation import predict
 from minidl.optim import (
@@ -133,6 +147,32 @@ def test_1_import_minidl_is_enough_for_figures_replays_and_studies(tmp_path: Pat
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
     with pytest.raises(AttributeError, match=r"minidl.teach has no 'shows'"):
         minidl.teach.shows  # noqa: B018
+
+
+def test_1_a_decorated_function_in_a_changed_file_is_the_new_one() -> None:
+    """IPython's %autoreload writes the new code, and the new attributes, into the functions of the old file."""
+
+    def old(x: Any) -> Any:
+        return x * 2 if isinstance(x, Tensor) else 2
+
+    def new(x: Any) -> Any:
+        return x * 3 if isinstance(x, Tensor) else 3
+
+    def twice(n: int) -> Any:
+        yield from (n, n)
+
+    def thrice(n: int) -> Any:
+        yield from (n, n, n)
+
+    for decorator in (minidl.no_grad(), seed(0), backend.same_bits, backend.accelerated):
+        kept, now = decorator(old), decorator(new)
+        assert kept(1) == 2
+        kept.__code__, kept.__dict__ = now.__code__, now.__dict__
+        assert kept(1) == 3
+        assert kept(Tensor(2.0)).item() == kept(x=Tensor(2.0)).item() == 6
+    kept, now = minidl.no_grad()(twice), minidl.no_grad()(thrice)
+    kept.__code__, kept.__dict__ = now.__code__, now.__dict__
+    assert list(kept(1)) == [1, 1, 1]
 
 
 def test_2_a_data_set_by_its_name_or_folder(tmp_path: Path) -> None:
