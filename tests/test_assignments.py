@@ -273,6 +273,32 @@ def test_public_tests_pass_with_the_reference_and_not_without(name, tmp_path):
     assert "to do" not in right.stdout
 
 
+def test_public_tests_see_an_edit_in_a_notebook(tmp_path):
+    """With IPython's %run or an import, whose modules stay as they were first imported."""
+    handout.write(handout.handout(load("A2")), tmp_path)
+    write(
+        {
+            "edit.py": """
+import builtins
+import shutil
+
+import test_public
+from public import run
+
+builtins.__IPYTHON__ = True  # as IPython sets it
+run(vars(test_public))
+shutil.copytree("solution", ".", dirs_exist_ok=True)
+run(vars(test_public))
+"""
+        },
+        tmp_path,
+    )
+    write(reference("A2"), tmp_path / "solution")
+    done = subprocess.run([sys.executable, "edit.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^\d of 6 pass$", done.stdout, re.MULTILINE) == ["0 of 6 pass", "6 of 6 pass"]
+
+
 def test_a_hand_out_goes_only_into_an_empty_place(tmp_path):
     work = tmp_path / "work" / "optim" / "adam.py"
     work.parent.mkdir(parents=True)
