@@ -15,9 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 import minidl.data
 from minidl import Trainer, load_mnist, load_run, nn
+from minidl.cli import display
 from minidl.cli.display import resume_command
 from minidl.cli.parser import matching
 from minidl.data import DataError
@@ -100,6 +102,17 @@ def test_a_notebook_is_no_terminal_though_its_stream_has_the_server_s(monkeypatc
     assert not is_terminal(stream)
     stream.isatty = lambda: True
     assert is_terminal(stream)
+
+
+def test_a_bar_in_a_notebook_stays_on_its_line_under_another(monkeypatch, capsys):
+    """A bar of the program's own, or another thread's: saved, each state of a second line would be a line more."""
+    monkeypatch.setattr(display, "in_notebook", lambda: True)
+    with tqdm(range(2), file=sys.stderr) as rates:
+        for _ in rates:
+            small_trainer().fit(2)
+    shown = capsys.readouterr().out
+    assert "epoch 2/2" in shown
+    assert "\x1b[A" not in shown
 
 
 def test_commands_are_quoted_for_every_shell():

@@ -29,7 +29,8 @@ class Bar(Observer):
         self.announced = self.optimizer.switch_event is not None
         where: dict[str, Any] = {"disable": not is_terminal(sys.stderr), "dynamic_ncols": True}
         if in_notebook():
-            where = {"disable": False, "file": sys.stdout, "ncols": 100, "mininterval": 0.5}
+            # position: two bars share a line, because a notebook can't go up, and keeps each state of a second line
+            where = {"disable": False, "file": sys.stdout, "ncols": 100, "mininterval": 0.5, "position": 0}
         self.bar: Any = tqdm(total=trainer.steps_per_epoch, leave=False, unit="step", **where)
 
     def before_epoch(self) -> None:
