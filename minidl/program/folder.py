@@ -95,7 +95,7 @@ class TrainerRun(Run):
             raise ValueError(f"the run's checkpoint in {self.folder} is gone: save('FOLDER') writes the run again")
         if now != self.saved_checksum:
             raise ValueError(
-                f"another program has continued the run in {self.folder} since it was loaded here: resume it with "
+                f"another Trainer, here or in another program, has continued the run in {self.folder}: resume it with "
                 f"minidl.load_run({str(self.folder)!r}), or save this state to another folder with save('FOLDER')"
             )
 
