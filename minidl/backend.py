@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, wraps
+from functools import cache, update_wrapper, wraps
 from inspect import signature
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from minidl import no_gpu
 from minidl.refuse import refuse
-from minidl.telling import Function, block, holding, within
+from minidl.telling import Function, block, holding
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -192,7 +192,7 @@ def no_crossing() -> AbstractContextManager[None]:
 # ---- the same bits, whichever thread computes ----
 
 
-class _SameBits:
+class _SameBits(ContextDecorator):
     """`with same_bits:`, or @same_bits: nothing else in this process can change a bit of the result (fast/blas.py)."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
@@ -204,8 +204,9 @@ class _SameBits:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def __call__(self, function: Function) -> Function:
-        return within(lambda: self, function)
+    def __call__(self, function: Function) -> Function:  # the function is looked up, as telling.within says
+        inner: Any = super().__call__(lambda *args, **kwargs: inner.__wrapped__(*args, **kwargs))
+        return cast(Function, update_wrapper(inner, function))
 
 
 same_bits = _SameBits()
@@ -219,11 +220,8 @@ Op = TypeVar("Op", bound=Callable[..., Any])
 
 def accelerated(reference: Op) -> Op:
     """Mark an operation on Tensors for which a device may have a faster form, a kernel; those of the CPU are in fast/.
-
-    The decorated function defines the operation. The kernel computes the same, or returns NotImplemented for inputs
-    that it does not handle; then, and on a device without one, the function itself runs. A layer's
-    forward(self, x) may be marked too; its kernel is named "Class.forward".
-    """
+    The kernel computes the same as the function, or returns NotImplemented for inputs that it does not handle: then,
+    and without one, the function runs. That of a layer's forward(self, x) is named "Class.forward"."""
     name, at = reference.__qualname__, int(reference.__code__.co_varnames[0] == "self")  # the Tensor's position
 
     @wraps(reference)
