@@ -15,11 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from tqdm import tqdm
 
 import minidl.data
 from minidl import Trainer, load_mnist, load_run, nn
-from minidl.cli import display
 from minidl.cli.display import resume_command
 from minidl.cli.parser import matching
 from minidl.data import DataError
@@ -104,15 +102,50 @@ def test_a_notebook_is_no_terminal_though_its_stream_has_the_server_s(monkeypatc
     assert is_terminal(stream)
 
 
-def test_a_bar_in_a_notebook_stays_on_its_line_under_another(monkeypatch, capsys):
-    """A bar of the program's own, or another thread's: saved, each state of a second line would be a line more."""
-    monkeypatch.setattr(display, "in_notebook", lambda: True)
-    with tqdm(range(2), file=sys.stderr) as rates:
-        for _ in rates:
-            small_trainer().fit(2)
-    shown = capsys.readouterr().out
-    assert "epoch 2/2" in shown
-    assert "\x1b[A" not in shown
+BARS = """
+import threading
+
+from tqdm import tqdm
+
+from minidl import Trainer, load_mnist, nn, split
+from minidl.cli.display import Overwritten
+from minidl.optim import Adam
+
+data = split(load_mnist("mnist5k"), counts=(100, 50))
+states, write = [], Overwritten.write
+Overwritten.write = lambda self, text: (states.append(text), write(self, text))
+
+
+def train():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0))
+    Trainer(net, Adam(net.parameters()), data).fit(3)
+
+
+for _ in tqdm(range(2)):
+    train()
+threads = [threading.Thread(target=train) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert sum("step/s" in state for state in states) >= 12
+"""
+
+
+@pytest.mark.extra("nbclient", "nbformat", "ipykernel")
+def test_a_saved_notebook_has_the_lines_of_the_epochs_and_not_each_state_of_a_bar(tmp_path, monkeypatch):
+    """Whoever runs it, JupyterLab or papermill, and below a bar of the program's own or beside another thread's."""
+    import nbclient
+    from nbformat import v4 as nbformat
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.new_notebook(cells=[nbformat.new_code_cell(BARS)])
+    nbclient.execute(notebook, cwd=tmp_path, kernel_name="python3", extra_arguments=["--log-level=ERROR"], timeout=300)
+    saved = [each for each in notebook.cells[0].outputs if each.get("name") != "stderr"]
+    printed = "".join(each.text for each in saved if each.output_type == "stream")
+    assert [line.split(" |")[0] for line in printed.splitlines()].count("epoch   3") == 4
+    assert len(printed.splitlines()) == 12
+    assert [dict(each.data) for each in saved if each.output_type == "display_data"] == [{"text/plain": ""}] * 4
 
 
 def test_commands_are_quoted_for_every_shell():

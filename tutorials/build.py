@@ -25,7 +25,7 @@ ANSWER = re.compile(r"<details>.*?</details>", re.DOTALL)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
 PROGRESS = re.compile(r"(\d+ of \d+ runs done.*\n)+")  # what a study says every half minute, on a slow machine
-BAR = re.compile(r"[^\n]*\r")  # of progress: what a notebook writes over
+BAR = {"text/plain": ""}  # what is left of one, of progress
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -92,11 +92,10 @@ async def run(notebook: Any, name: str) -> Any:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not PROGRESS.fullmatch(output.get("text", ""))]
+            kept = [output for output in cell.outputs if not PROGRESS.fullmatch(output.get("text", ""))]
+            cell.outputs = [output for output in kept if output.get("data") != BAR]
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
-            if "text" in output:
-                output.text = BAR.sub("", output.text)
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = smaller(output.data["image/png"])
             if output.output_type == "stream" and output.name == "stderr":

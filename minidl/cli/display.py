@@ -14,6 +14,25 @@ from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
 
 
+class Overwritten:
+    """A file for a bar in a notebook: an output of the cell with the text written last. Of a stream, all that was ever
+    written is saved, by papermill and nbconvert, and below another bar a line for each state."""
+
+    encoding = "utf-8"  # tqdm asks
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        self.output: Any = DisplayHandle()  # type: ignore[no-untyped-call]
+        self.output.display({"text/plain": ""}, raw=True)  # type: ignore[no-untyped-call]
+
+    def write(self, text: str) -> None:
+        self.output.update({"text/plain": text.strip("\r ")}, raw=True)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
 class Bar(Observer):
     """A bar for the current epoch, a line for each finished one. A log file gets only the lines.
 
@@ -29,8 +48,7 @@ class Bar(Observer):
         self.announced = self.optimizer.switch_event is not None
         where: dict[str, Any] = {"disable": not is_terminal(sys.stderr), "dynamic_ncols": True}
         if in_notebook():
-            # position: two bars share a line, because a notebook can't go up, and keeps each state of a second line
-            where = {"disable": False, "file": sys.stdout, "ncols": 100, "mininterval": 0.5, "position": 0}
+            where = {"disable": False, "file": Overwritten(), "ncols": 100, "mininterval": 0.5, "position": 0}
         self.bar: Any = tqdm(total=trainer.steps_per_epoch, leave=False, unit="step", **where)
 
     def before_epoch(self) -> None:
