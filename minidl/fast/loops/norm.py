@@ -20,6 +20,7 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, stored, usual
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
+from minidl.refuse import real
 from minidl.tensor import Reading, Tensor, record
 
 LINES = 16  # per block: they stay in the cache, and their sums are exact enough in their own precision
@@ -204,7 +205,7 @@ def batch_norm(
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu`, fused with the ReLU that follows."""
-    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.data.size or not eps > 0:
+    if not (plain(x, running_mean, running_var, weight, bias) and x.ndim in (2, 4) and x.data.size and real(eps) > 0):
         return NotImplemented
     c = x.shape[1]
     n, known = x.data.size // c, running_mean is not None and running_var is not None
