@@ -156,17 +156,27 @@ def remembers(formula: Formula | None) -> frozenset[str]:
 
 
 def has_formula(rule: Any) -> bool:
-    """Whether the formula describes the rule: no subclass of the one with it overrides the rule or its decay."""
+    """Whether the formula describes the rule: no subclass of the one with it overrides the rule or its decay, and
+    neither was replaced later, as in Adam.rule = my_rule."""
     return _says(rule, rule.formula, rule.rule, rule.decayed)
 
 
 @cache
 def _says(rule: type, *parts: Any) -> bool:  # *parts: so that a class changed later is checked again
-    def first(*names: str) -> int:
-        own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
-        return next(own, len(rule.__mro__))
+    for kind in rule.__mro__:
+        if "formula" in vars(kind):
+            return all(_is_own(kind, name) for name in ("rule", "decayed"))
+        if "rule" in vars(kind) or "decayed" in vars(kind):
+            return False
+    return False
 
-    return first("formula") <= first("rule", "decayed")
+
+def _is_own(kind: type, name: str) -> bool:
+    """Whether a class has its method by its definition, in this or, after an %autoreload, in a changed file."""
+    method = vars(kind).get(name)
+    if method is None or method in vars(kind).get("_as_defined", ()) or hasattr(method, "by_formula"):
+        return True
+    return bool(method.__qualname__.startswith(f"{kind.__qualname__}."))
 
 
 def rule_by_formula() -> Any:

@@ -80,6 +80,7 @@ class Rule(Optimizer):
         super().__init_subclass__(**more)
         if "formula" in vars(cls) and "rule" not in vars(cls) and is_own_rule(cls):
             cls.rule = rule_by_formula()  # type: ignore[method-assign]
+        cls._as_defined = vars(cls).get("rule"), vars(cls).get("decayed")  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -257,7 +258,8 @@ class Rule(Optimizer):
         None also for a class that overrides the `rule` or the decay of one that has a formula.
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
-        formula = self.formula if has_formula(type(self)) else None
+        replaced = "rule" in vars(self) or "decayed" in vars(self)
+        formula = self.formula if has_formula(type(self)) and not replaced else None
         both = formula is not None and not getattr(self.rule, "by_formula", False)
         if both and is_own_rule(type(self)) and self.steps == 1:
             check_formula(self)

@@ -409,6 +409,38 @@ def test_who_changes_a_rule_loses_its_formula():
     assert Named(p).lines() == Adam(p).lines() != AdamW(p).lines()
 
 
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, Adagrad])
+@pytest.mark.parametrize("name", ["rule", "decayed"])
+def test_a_rule_that_a_program_replaces_is_the_one_that_is_used(kind, name, monkeypatch):
+    """In a notebook: a compiled loop would be that of the formula, and plain NumPy would take the new function."""
+
+    def rule(self, g, p, lr, **state):
+        p[...] = -10 * lr * g
+
+    def decayed(self, w, g, lr):
+        w *= 0.5
+        return g
+
+    def step(own=None):
+        p = Tensor(np.ones(9, np.float32), requires_grad=True)
+        optimizer = kind([p], lr=0.01, weight_decay=0.1)
+        if own is not None:
+            setattr(optimizer, name, own.__get__(optimizer))
+        p.grad = np.ones(9, np.float32)
+        optimizer.step()
+        return float(p.data[0])
+
+    new = {"rule": rule, "decayed": decayed}[name]
+    with no_fast():
+        before, after = step(), step(new)
+    assert abs(before - after) > 0.05
+    assert (step(), step(new)) == pytest.approx((before, after), rel=1e-6)
+    monkeypatch.setattr(kind, name, new)
+    assert step() == pytest.approx(after, rel=1e-6)
+    monkeypatch.undo()
+    assert step() == pytest.approx(before, rel=1e-6)
+
+
 def test_a_class_that_is_changed_later_takes_its_new_rule():
     """As in a notebook; %autoreload writes a file's new code into the functions that its old class has."""
 
