@@ -13,6 +13,7 @@ import pytest
 from minidl import Tensor, nn, no_grad
 from minidl.data import write_idx
 from minidl.optim import Adam
+from minidl.pages import compare_table, read_run
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.loader import UserError, load
@@ -72,6 +73,17 @@ class Rests(Rule):
     name = "rests"
     def rule(self, g, p, lr):
         p[...] = 0
+"""
+TURNS = """
+from minidl.optim import SGD
+
+class Turns(SGD):
+    name = "turns"
+
+    def state_dict(self):
+        state = super().state_dict()
+        state["scalars"]["switch"] = self.t > 3
+        return state
 """
 RUN = ("--dataset", "mnist5k", "--epochs", "2", "--batch-size", "400")
 
@@ -369,6 +381,15 @@ def test_tune_finds_the_rate_of_an_own_optimizer(mine, tmp_path):
     assert "not for adam" in fails("--opt", "adam", *RUN, module="minidl.tune")
     (tmp_path / "own.py").write_text("from minidl.optim import SGD\ndef mine(params): return SGD(params, lr=1)\n")
     assert "has no parameter lr" in fails("--opt", tmp_path / "own.py:mine", *RUN, module="minidl.tune")
+
+
+def test_a_run_whose_optimizer_keeps_a_switch_of_its_own_kind(tmp_path):
+    """Its state may hold anything under that name: report and compare show a switch_event alone."""
+    (tmp_path / "turns.py").write_text(TURNS)
+    out = tmp_path / "r"
+    succeeds("--opt", tmp_path / "turns.py:Turns", "--model", "linear", *RUN, "--out", out, "--report")
+    assert json.loads((out / "summary.json").read_text())["switch"] is None
+    assert "linear" in compare_table([read_run(out, 0)])
 
 
 def test_a_replay_of_ones_own(mine, tmp_path):

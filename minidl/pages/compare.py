@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from minidl.pages.facts import switch_of
 from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
 from minidl.pages.report import percent, points, switch_mark, switch_words, value_words
 from minidl.pages.svg import Polyline, chart
@@ -56,7 +57,7 @@ class Compared:
 
     @property
     def switch(self) -> dict[str, Any] | None:
-        return self.state["optimizer"].get("switch") or self.summary.get("switch")
+        return switch_of(self.state)
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from minidl.program.load import Data, load_run
 from minidl.telling import counted
 from minidl.training.models import count_parameters, input_of
 from minidl.training.own_file import bare, changed, short
+from minidl.training.restore import EVENT
 from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 
@@ -152,7 +153,7 @@ def _facts(
         config=config,
         metrics=metrics,
         summary=summary,
-        switch=state["optimizer"].get("switch") or (summary or {}).get("switch"),
+        switch=switch_of(state),
         phases=list(dict.fromkeys(record["phase"] for record in metrics)),
         model=repr(model),
         parameters=count_parameters(model),
@@ -164,6 +165,16 @@ def _facts(
         notes=notes + _within_an_epoch(state["trainer"]),
         unseen=unseen,
     )
+
+
+def switch_of(state: dict[str, Any]) -> dict[str, Any] | None:
+    """The run's switch. A user's own optimizer may keep something else under this name in its state."""
+    found: dict[str, Any] | None = state["optimizer"].get("switch")
+    try:
+        EVENT(found, "switch")
+    except ValueError:
+        return (full_summary(state) or {}).get("switch")
+    return found
 
 
 def _within_an_epoch(position: dict[str, Any]) -> list[str]:
