@@ -29,6 +29,7 @@ from minidl.fast.gpu.graph import captured
 from minidl.module import device_of, dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
+from minidl.optim.optimizer import rate_to_show
 from minidl.refuse import Named, refuse
 from minidl.telling import counted
 from minidl.tensor import Tensor
@@ -279,7 +280,7 @@ class Trainer(Named):
             "val_accuracy": val_accuracy,
         }
         record: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step, **metrics}
-        record |= {"lr": self.optimizer.lr, "phase": self.optimizer.phase}
+        record |= {"lr": rate_to_show(self.optimizer), "phase": self.optimizer.phase}
         p.seconds += time.perf_counter() - start
         record["seconds"] = round(p.seconds - sum(r["seconds"] for r in p.metrics), 3)
         p.count_epoch(record)
@@ -292,7 +293,8 @@ class Trainer(Named):
             loss, accuracy = measure(self.model, val)
         if not math.isfinite(loss):
             x, _ = next(batches(val.images, val.labels, 500, dtype=dtype_of(self.model)))
-            raise diverged(self.progress.step, f"the validation loss is {loss}", self.optimizer.lr, self.model, x)
+            rate = rate_to_show(self.optimizer)
+            raise diverged(self.progress.step, f"the validation loss is {loss}", rate, self.model, x)
         return loss, accuracy
 
     # ---- losses -------------------------------------------------------------------------------------------------

@@ -20,6 +20,18 @@ Rate: TypeAlias = float | Schedule
 State: TypeAlias = dict[str, Any]  # {"vectors": {name: NumPy array}, "scalars": {name: anything JSON can hold}}
 
 
+def rate_to_show(optimizer: Optimizer) -> float:
+    """The learning rate of the next step, for a record. After the last step of a table of rates there is none: then the
+    rate of that last step, or a run would fail when it has been trained."""
+    try:
+        return optimizer.lr
+    except Exception:
+        rule = optimizer.active
+        if not rule.t or not callable(rule.lr_or_schedule):
+            raise
+        return float(rule.lr_or_schedule(rule.t - 1)) * rule.schedule_scale
+
+
 class SwitchEvent(NamedTuple):
     """The moment when training left its first phase.
 

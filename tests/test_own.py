@@ -392,6 +392,19 @@ def test_a_run_whose_optimizer_keeps_a_switch_of_its_own_kind(tmp_path):
     assert "linear" in compare_table([read_run(out, 0)])
 
 
+def test_a_table_with_a_rate_for_each_step_lasts_to_the_end(tmp_path):
+    """The record after the last step asked for the rate of a step to come: the run failed, and its resume too."""
+    (tmp_path / "table.py").write_text(
+        "import numpy as np\nfrom minidl.optim import SGD\n"
+        "def table(params, lr=0.1, total_steps=0):\n"
+        "    rates = np.linspace(lr, lr / 10, total_steps)\n"
+        "    return SGD(params, lr=lambda k: rates[k])\n"
+    )
+    succeeds("--opt", tmp_path / "table.py:table", "--model", "linear", *RUN, "--out", tmp_path / "r")
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert np.allclose(rates, [np.linspace(0.1, 0.01, 18)[9], 0.01])  # the next step's, and the last step's
+
+
 def test_a_replay_of_ones_own(mine, tmp_path):
     page = tmp_path / "replay.html"
     own = ("--model", f"{mine}:Net", "--opt", f"{mine}:Lion")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.evaluation import evaluate
+from minidl.optim.optimizer import rate_to_show
 from minidl.teach.where import in_notebook
 from minidl.telling import is_terminal, typed
 from minidl.trainer import Trainer
@@ -61,7 +62,7 @@ class Bar(Observer):
     def after_step(self, step: Step) -> None:
         if not self.bar.disable:
             now = f"loss {self.trainer.train_loss:.4f}, accuracy {self.trainer.train_accuracy:.4f}"
-            self.bar.set_postfix_str(f"{now}, {self.optimizer.phase} {self.optimizer.lr:.3g}", refresh=False)
+            self.bar.set_postfix_str(f"{now}, {self.optimizer.phase} {rate_to_show(self.optimizer):.3g}", refresh=False)
             self.bar.update()
         self.announce()
 

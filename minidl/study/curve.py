@@ -11,6 +11,7 @@ import numpy as np
 from minidl.backend import Array, read_together, xp_of
 from minidl.evaluation import evaluate
 from minidl.optim import Optimizer
+from minidl.optim.optimizer import rate_to_show
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 
@@ -49,7 +50,7 @@ class Curve(Observer):
             with as_evaluated(trainer.optimizer):
                 loss, accuracy = evaluate(trainer.model, trainer.splits.val)
             look = {"step": step.number, "val_accuracy": accuracy, "val_loss": digits(loss)}
-            self.points.append(look | {"train_loss": digits(train_loss), "lr": trainer.optimizer.lr})
+            self.points.append(look | {"train_loss": digits(train_loss), "lr": rate_to_show(trainer.optimizer)})
             self.seconds.append(seconds)
         self._evaluating += time.thread_time() - began
 

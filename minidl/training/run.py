@@ -23,6 +23,7 @@ from minidl.data.atomic import write_text
 from minidl.evaluation import evaluate
 from minidl.fast.blas import kernels
 from minidl.fast.gpu.products import tf32
+from minidl.optim.optimizer import rate_to_show
 from minidl.telling import counted
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import Config, Job, Options, prepare
@@ -253,7 +254,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint. If a weight is not finite, raises Diverged and keeps the last checkpoint."""
         job, trainer = self.job, self.job.trainer
-        check_weights(job.model, trainer.progress.step, trainer.optimizer.lr)
+        check_weights(job.model, trainer.progress.step, rate_to_show(trainer.optimizer))
         path, optimizer = self.folder / CHECKPOINT, trainer.optimizer.state_dict()
         save_checkpoint(path, job.model.state_dict(), optimizer, self.state(), self.held.place)
 
