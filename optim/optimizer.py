@@ -96,8 +96,11 @@ class Optimizer(Named, ABC):
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is not captured
         formula = None if find is None else find(rule)
-        if formula is None or not flat.holds(flat.params) or rule.groups or rule.own_t or not flat.all_moving():
+        own_step = type(self).step is not Optimizer.step
+        if formula is None or own_step or not flat.holds(flat.params) or rule.groups or rule.own_t:
             return None  # a step in parts is not captured either
+        if not flat.all_moving():
+            return None
         return rule, formula, rule.p is None, rule.max_norm
 
     @abstractmethod

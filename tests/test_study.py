@@ -18,6 +18,8 @@ from minidl.data import load_mnist
 from minidl.data.idx import DataError
 from minidl.data.proof import signed
 from minidl.data.splits import Examples, split
+from minidl.optim import SGD, AfterSteps, Hybrid
+from minidl.optim.average import AveragedAdam
 from minidl.study import curve, runs, tuning
 from minidl.study.check import check
 from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer
@@ -358,6 +360,18 @@ def test_an_average_is_what_is_evaluated(plan, monkeypatch):
     perform(some_run(plan, opt="adam", lr=1e-3))
     assert len(averaged) == len(seen) == 5
     assert not set(averaged) & set(seen)
+
+
+def test_the_average_of_a_hybrids_phase_is_what_is_evaluated():
+    w = Tensor(np.ones(3, np.float32), requires_grad=True)
+    hybrid = Hybrid([w], first=SGD(lr=0.1), then=AveragedAdam(lr=0.1), switch=AfterSteps(1))
+    for _ in range(4):
+        w.grad = np.ones(3, np.float32)
+        hybrid.step()
+    moved = w.numpy().copy()
+    with curve.as_evaluated(hybrid):
+        assert (w.numpy() > moved).all()  # behind: it was there before
+    np.testing.assert_array_equal(w.numpy(), moved)
 
 
 def test_a_condition_on_validation_hears_of_it(plan):

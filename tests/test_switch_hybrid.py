@@ -258,6 +258,37 @@ def test_a_rule_belongs_to_one_phase_of_one_hybrid(share):
         Hybrid([parameter()], first, then, AfterSteps(3))
 
 
+def test_a_rule_in_a_hybrid_settles_and_hears_of_epochs():
+    """As by itself: SWATS, which does both, never switched inside a Hybrid."""
+
+    class Hears(SGD):
+        heard = ()
+
+        def settle(self):
+            self.heard = (*self.heard, f"step {self.t}")
+
+        def report(self, epoch, **metrics):
+            self.heard = (*self.heard, f"epoch {epoch}")
+
+    w = parameter()
+    hybrid = Hybrid([w], first=Hears(lr=0.1), then=Hears(lr=0.1), switch=AfterSteps(2))
+    for k in (1, 2, 3):
+        w.grad = np.array(gradient(k, w.data))
+        hybrid.step()
+        hybrid.report(k, val_loss=1.0)
+    assert hybrid.first.heard == ("step 1", "epoch 1", "step 2")
+    assert hybrid.then.heard == ("epoch 2", "step 1", "epoch 3")
+
+
+def test_a_rule_with_a_step_of_its_own_is_refused():
+    class Steps(SGD):
+        def step(self):
+            super().step()
+
+    with pytest.raises(TypeError, match=r"Steps has a step\(\) of its own, which a Hybrid does not call"):
+        Hybrid([parameter()], first=Adam(), then=Steps(lr=0.1), switch=AfterSteps(2))
+
+
 def test_a_hybrid_that_was_refused_takes_no_rules():
     first, then = Adam(), SGD(lr=0.1)
     with pytest.raises(ValueError, match="at least one parameter"):

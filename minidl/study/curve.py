@@ -63,7 +63,7 @@ class Curve(Observer):
 
 def as_evaluated(optimizer: Optimizer) -> AbstractContextManager[None]:
     """Inside, the model has the weights to evaluate: for an optimizer that averages them, the average."""
-    averaged = getattr(optimizer, "averaged", None)
+    averaged = getattr(optimizer, "averaged", None) or getattr(optimizer.active, "averaged", None)  # a Hybrid's phase
     return nullcontext() if averaged is None else averaged()
 
 
