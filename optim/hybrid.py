@@ -92,7 +92,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
-        self._as_built = options_of(first)
+        self._as_built = options_of(first) | first.rates()
         self._in_switch = sum_of_conditions(self.switch)
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first

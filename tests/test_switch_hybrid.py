@@ -431,6 +431,23 @@ def test_back_before_the_switch_no_option_set_by_hand_later_is_left(at):
     assert optimizer.then.momentum == 0.5, "it was set before the switch"
 
 
+@pytest.mark.parametrize("at", [0, 1, 4, 7, 9])
+def test_swats_in_a_hybrid_goes_back_too(at):
+    """To before or after its own switch, which changes its rate and scales its decay."""
+    p = parameter()
+    first, then = SWATS(lr=0.1, switch_rtol=10.0, weight_decay=0.1), SGD(lr=0.1)
+    optimizer = Hybrid([p], first=first, then=then, switch=AfterSteps(8))
+    go(optimizer, p, at)
+    state, begin, ends = optimizer.state_dict(), p.numpy().copy(), []
+    for _ in range(2):
+        go(optimizer, p, 12 - at, start=at + 1)
+        ends.append(p.numpy().copy())
+        optimizer.load_state_dict(state)
+        p.data[...] = begin
+    np.testing.assert_array_equal(*ends)
+    assert first.switch_event is None or first.switch_event.step == 2
+
+
 def test_back_before_the_switch_its_second_phase_is_as_built():
     """A rate that was set by hand after the switch belongs to the run that is given up."""
     p = parameter()
