@@ -50,6 +50,7 @@ class Look:
 
     def __init__(self, optimizer: Optimizer, places: Array) -> None:
         self.rule: Rule = optimizer.active
+        self._own = any(map(is_own_rule, (type(optimizer), type(self.rule))))
         flat = self.rule._bound()
         self.places, self.lr, self.wd = places, self.rule.lr, self.rule.weight_decay
         # Keep the formula and the vectors: a switch during the step removes them from the rule.
@@ -83,10 +84,10 @@ class Look:
     def terms(self) -> list[Term]:
         """The whole step. A rule without a formula is shown by its vectors."""
         terms = self._given()
-        values, own = {term.symbol: term.value for term in terms}, is_own_rule(type(self.rule))
+        values = {term.symbol: term.value for term in terms}
         for symbol, expression, words in self._lines or ():
             formula, worked_out = way_taken(expression, values), symbol not in self.after
-            if not worked_out and own and not self._agrees(symbol, value_of(expression, values)):
+            if not worked_out and self._own and not self._agrees(symbol, value_of(expression, values)):
                 formula = ""
             values[symbol] = value_of(expression, values) if worked_out else self[symbol]
             terms.append(Term(symbol, values[symbol], formula, words))

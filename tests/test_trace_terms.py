@@ -137,6 +137,37 @@ def test_weights_that_do_not_decay_have_a_decay_of_zero(rule, rests):
     np.testing.assert_array_equal(terms["w"], b.data)
 
 
+class Average(SGD):
+    """SGD whose weights are pulled back by half of each step, as an optimizer around another might do."""
+
+    def __init__(self, params, **options):
+        super().__init__(params, **options)
+        self.inner = SGD(params, **options)
+
+    active = property(lambda self: self.inner)
+
+    def advance(self):
+        self.inner.advance()
+
+    def update(self):
+        before = self.flat.w.copy()
+        self.inner.update()
+        self.flat.w[...] = (self.flat.w + before) / 2
+
+
+def test_weights_that_an_optimizer_around_a_rule_has_moved_have_no_formula():
+    """The page said w_old + p beside another number."""
+    w = Tensor(np.ones(3), requires_grad=True)
+    optimizer = Average([w], lr=0.5)
+    w.grad = np.ones(3)
+    look = Look(optimizer, np.arange(3))
+    optimizer.step()
+    look.end()
+    terms = {term.symbol: term for term in optimizer.terms(look)}
+    np.testing.assert_array_equal(terms["w"].value, 0.75)
+    assert (terms["p"].formula, terms["w"].formula) == ("-lr * g", "")
+
+
 def test_a_wrong_formula_is_noticed():
     parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
     terms = watched(Adam([parameter], 0.01), parameter, 3)[-1]
