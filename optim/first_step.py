@@ -118,7 +118,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     for name in () if by_formula else rule.vectors:
         begun = bool((getattr(rule.whole or rule, name) != 0).any())
         same = bool((state[name] == before[name]).all()) and not begun
-        if same and not _writes(twin, name, (given, p, lr, before)):
+        if same and not _updates(type(rule), name) and not _writes(twin, name, (given, p, lr, before)):
             say(
                 name,
                 f"left its vector {name} unchanged in the first step: {name}[...] = ... writes into it, "
@@ -126,6 +126,12 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
             )
     if not by_formula and bool(xp.isfinite(p).all()):
         _call_again(rule, twin, (g, p, lr, before, given), state, say)
+
+
+def _updates(kind: Any, name: str) -> bool:
+    """Whether an `update` of the class's own names the vector: it may fill it, in this step or later."""
+    own = not str(kind.update.__module__).startswith("minidl.optim.")
+    return own and name in getattr(getattr(kind.update, "__code__", None), "co_names", ())
 
 
 def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:

@@ -446,6 +446,20 @@ class Doubles(Rule):
         p[...] = -2 * lr * g
 
 
+class TurnsOn(Rule):
+    """SGD in place of signs, layer by layer: a vector that update() fills, from the third step on."""
+
+    name, vectors = "turns-on", ("sgd",)
+
+    def update(self) -> None:
+        if self.t > 2:
+            self.sgd[:3] = 1
+        super().update()
+
+    def rule(self, g: Any, p: Any, lr: float, sgd: Any) -> None:
+        p[...] = -lr * np.where(sgd > 0, g, np.sign(g))
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
     """It is called for blocks of the vector, for parts of it where some parameters rest, and may have a formula too."""
@@ -463,6 +477,7 @@ def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
         assert re.search(says, said), said
     assert moved(Noisy, frozen) == []
     assert moved(Adan, frozen) == []
+    assert moved(TurnsOn, frozen) == []
     assert moved(NormalizedWhole, frozen, n=70_000) == []
 
 
