@@ -134,6 +134,13 @@ def test_numbers_are_moved_out():
     assert source.startswith("def element(m_old, g, number0, number1, number2, number3, number4):\n    # number0 = b1")
 
 
+def test_a_way_that_has_no_value_for_some_elements_is_no_warning():
+    """Both ways are computed for all elements of an array; each warning here is an error."""
+    values = {"g": np.array([0.0, 2.0]), "v": np.array([0.0, 4.0])}
+    np.testing.assert_array_equal(value_of("g / sqrt(v) if v > 0 else 0", values), [0, 1])
+    np.testing.assert_array_equal(value_of("0 if v == 0 else 1 / v", values), [0, 0.25])
+
+
 def test_in_c():
     assert c_expression("a**2 + b**2.5", "x_{}".format) == "((x_a * x_a) + pow(x_b, (T)2.5))"
     assert c_expression("-sqrt(min(a, 2))") == "(-sqrt(fmin(a, (T)2.0)))"

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from minidl.backend import xp_of
 
 Lines: TypeAlias = "tuple[tuple[str, str], ...]"
@@ -152,7 +154,8 @@ class _Chooses(ast.NodeTransformer):
 def _choose(test: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     if getattr(test, "ndim", 0) == 0:
         return yes() if test else no()
-    return xp_of(test).where(test, yes(), no())
+    with np.errstate(all="ignore"):  # both are computed for all elements, and one may have no value for some
+        return xp_of(test).where(test, yes(), no())
 
 
 def _function(name: str) -> Callable[..., Any]:
