@@ -91,7 +91,7 @@ class Trainer(Named):
         self._sums = 0.0, 0, 0  # the epoch's sums before the current step
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         self._captured = None  # on a GPU: a whole step in one launch, with the same bits
-        if not on_cpu:
+        if not on_cpu and type(self).train_step is Trainer.train_step:
             self._captured = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self._built = numbers(model)  # a checkpoint holds those that have changed since
         self.between_steps = True  # model, optimizer and progress are consistent: safe to save

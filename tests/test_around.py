@@ -233,6 +233,37 @@ def test_the_loaded_network_is_the_one_that_goes_on(tmp_path: Path) -> None:
         assert any((value != half[name]).any() for name, value in mine.state_dict().items())
 
 
+class Sharp(Trainer):
+    """Sharpness-aware minimization (Foret et al. 2021): the gradient at the worst point nearby."""
+
+    def train_step(self, x: Any, labels: Any) -> Any:
+        logits, loss, correct = self._forward(x, labels)
+        self._note(loss, correct, x, self.optimizer.lr)
+        self.optimizer.zero_grad()
+        loss.backward()
+        flat = self.optimizer.flat
+        w = flat.w.copy()
+        flat.w[...] += 0.05 * flat.g / np.linalg.norm(flat.g)
+        self.optimizer.zero_grad()
+        ops.cross_entropy(self.model(x), labels).backward()
+        flat.w[...] = w
+        self.optimizer.step()
+        return logits, loss
+
+
+def test_a_run_by_a_trainer_of_ones_own_says_so_when_it_is_loaded(tmp_path: Path) -> None:
+    """A plain Trainer took the next steps, in silence."""
+    straight, model = net(), net()
+    Sharp(straight, SGD(straight.parameters(), lr=0.1), split(DATA)).fit(2, verbose=False)
+    Sharp(model, SGD(model.parameters(), lr=0.1), split(DATA), folder=tmp_path / "run").fit(1, verbose=False)
+    run = load_run(tmp_path / "run")
+    with pytest.warns(UserWarning, match=r"was trained by Sharp, .* write run.trainer.__class__ = Sharp before run"):
+        run.trainer.__class__ = Sharp
+    run.fit(1, verbose=False)
+    for name, value in straight.state_dict().items():
+        np.testing.assert_array_equal(run.model.state_dict()[name], value)
+
+
 class Counting(nn.Module):
     """Keeps numbers of its own beside float32 weights, in float64 as NumPy makes them."""
 

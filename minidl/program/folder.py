@@ -55,6 +55,7 @@ class Settings:
     kind: str = PYTHON
     tf32: bool = False
     frozen: list[str] | None = None  # names of the frozen parameters; None: unknown
+    trainer: str = ""  # the Trainer's class, if it is the user's own
 
 
 class TrainerRun(Run):
@@ -209,6 +210,7 @@ def described(trainer: Trainer) -> dict[str, Any]:
         "asked": asked,
         "file": "" if network else file_of(trainer.model),
         "frozen": [name for name, p in trainer.model.named_parameters() if not p.requires_grad],
+        "trainer": "" if type(trainer) is Trainer else type(trainer).__name__,
     }
 
 

@@ -267,6 +267,11 @@ def _trainers_job(run: LoadedRun) -> Job:
     """The Job of a Trainer's run, in its initial state."""
     config = {**run.config, "counts": run.config["counts"] and tuple(run.config["counts"])}
     settings, splits = Settings(**config), run.splits
+    if own := settings.trainer:
+        tell(
+            f"{run.folder} was trained by {own}, a Trainer of your own, and continues with a plain one: if yours "
+            f"changes what a step does, write run.trainer.__class__ = {own} before run.fit"
+        )
     made = _optimizer(run, settings)
     trainer = Trainer(run.model, made, splits, settings.batch_size, settings.seed)
     origin: Any = splits.origin or Origin("arrays", "arrays of the program", run.checkpoint.state["data"]["sha256"])

@@ -63,7 +63,7 @@ SETTINGS = table(  # what a Trainer writes instead of Config
         "network": maybe(mapping(anything)), "optimizer": maybe(mapping(anything)),
     },
     {"asked": text(), "file": text(), "kind": text(100), "tf32": flag,
-     "frozen": maybe(listed(text()))},
+     "frozen": maybe(listed(text())), "trainer": text()},
 )  # fmt: skip
 STATE = table(
     {
