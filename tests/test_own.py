@@ -13,6 +13,7 @@ import pytest
 from minidl import Tensor, nn, no_grad
 from minidl.data import write_idx
 from minidl.optim import Adam
+from minidl.optim.average import AveragedAdam
 from minidl.pages import compare_table, read_run
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.config import Config, prepare
@@ -355,6 +356,13 @@ def test_a_warning_is_a_note_without_a_line_of_the_library(tmp_path):
     (said,) = [each for each in result.stderr.splitlines() if "first step of zeros" in each]
     assert said.startswith("minidl.train: note: Rests.rule made a first step of zeros")
     assert "train_to" not in result.stderr
+
+
+def test_that_an_average_is_not_what_is_evaluated_is_told():
+    """A study evaluates it; train, tune and a Trainer do not, and said nothing."""
+    params = [Tensor(np.ones(3, np.float32), requires_grad=True)]
+    with pytest.warns(UserWarning, match=r"^AveragedAdam averages its weights, but validation, results"):
+        own_optimizer(AveragedAdam, params, total_steps=8, steps_per_epoch=4, lr=0.1)
 
 
 @pytest.mark.parametrize(

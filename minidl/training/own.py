@@ -20,6 +20,7 @@ from minidl.grad_mode import enable_grad
 from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
+from minidl.telling import tell
 from minidl.tensor import Tensor
 from minidl.training.loader import UserCode, UserError, told
 from minidl.training.options import flag
@@ -137,7 +138,13 @@ def own_optimizer(
         if lr is None:
             raise UserError(f"--schedule does not apply to {name}: it has no parameter lr")
         given["lr"] = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    return called_with(make, params, {OPTIONS[o]: value for o, value in given.items()}, total_steps, steps_per_epoch)
+    made = called_with(make, params, {OPTIONS[o]: value for o, value in given.items()}, total_steps, steps_per_epoch)
+    if hasattr(made, "averaged"):
+        tell(
+            f"{name} averages its weights, but validation, results and the saved network are of the weights themselves:"
+            " evaluate the average inside `with optimizer.averaged():`, as a study does"
+        )
+    return made
 
 
 def called_with(
