@@ -92,6 +92,22 @@ def test_what_goes_by_the_length_is_asked_for_anew(options, again, said, parent,
     assert len(metrics(new)) == 4
 
 
+def test_an_own_optimizer_that_takes_the_length_is_asked_for_anew(parent, tmp_path, capsys):
+    """Its rate, 0 at the end of the parent, jumped back to half of the first, in silence."""
+    (tmp_path / "mine.py").write_text(
+        "from minidl.optim import SGD, schedule\n"
+        "def falls(params, lr=0.1, total_steps=1):\n"
+        "    return SGD(params, lr=schedule.linear(lr, total_steps, 1, 0))\n"
+    )
+    own = ["--opt", f"{tmp_path / 'mine.py'}:falls"]
+    first, new = parent(*own), tmp_path / "new"
+    train("--resume", first, "--epochs", 4, "--out", new, expect=2)
+    assert "falls is called with total_steps, which would be another number in a longer" in capsys.readouterr().err
+    assert not new.exists()
+    train("--resume", first, "--epochs", 4, "--out", new, *own)
+    assert len(metrics(new)) == 4
+
+
 def test_a_cosine_asked_for_anew_is_that_of_the_whole_length(parent, tmp_path):
     first, new = parent("--opt", "adam", "--lr", "0.01", "--schedule", "cosine"), tmp_path / "new"
     train("--resume", first, "--epochs", 4, "--out", new, "--schedule", "cosine")

@@ -18,7 +18,8 @@ from minidl.training.config import Config, Options, prepare
 from minidl.training.folder import check_unused
 from minidl.training.history import Position
 from minidl.training.options import flag
-from minidl.training.own_file import check_own, same_name
+from minidl.training.own import takes_length
+from minidl.training.own_file import check_own, of_file, same_name
 from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run
@@ -52,6 +53,11 @@ def begin_from(
     _check_asked(config, asked, parent)
     new = replace(config, epochs=epochs, **asked)
     check_own(config, new, checkpoint.state.get("files", {}), parent)
+    if "opt" not in asked and takes_length(config.opt):
+        raise ValueError(
+            f"{parent}: {of_file(config.opt)} is called with total_steps, which would be another number in a longer "
+            f"run. If it may, give it again, with {typed('--opt', config.opt)}"
+        )
     job = prepare(new)
     with must_fit(parent / CHECKPOINT):
         check_same_data(parent, checkpoint.state["data"], job.dataset)

@@ -22,9 +22,9 @@ from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
 from minidl.telling import tell
 from minidl.tensor import Tensor
-from minidl.training.loader import UserCode, UserError, told
+from minidl.training.loader import UserCode, UserError, load, told
 from minidl.training.options import flag
-from minidl.training.own_file import of_file
+from minidl.training.own_file import is_own, of_file
 
 # From a command-line option to the optimizer's parameter.
 OPTIONS = {name: name for name in ("lr", "weight_decay", "momentum", "betas")} | {"clip_norm": "max_norm"}
@@ -145,6 +145,11 @@ def own_optimizer(
             " evaluate the average inside `with optimizer.averaged():`, as a study does"
         )
     return made
+
+
+def takes_length(name: str) -> bool:
+    """Whether this is a user's own optimizer that is called with the length of the run."""
+    return is_own(name) and "total_steps" in _parameters(load(name))
 
 
 def called_with(
