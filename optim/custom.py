@@ -25,6 +25,7 @@ def is_own_rule(rule: type) -> bool:
     return not rule.__module__.startswith("minidl.optim.")
 
 
+LONGEST = 100  # characters of a rule's name
 NOISE = (np.random.Generator, np.random.RandomState, Random)
 IN_SELF = (  # what Rule keeps in self or passes to `rule`
     "g", "w", "lr_or_schedule", "schedule_scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale",
@@ -41,6 +42,8 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     kind, name = rule.__name__, getattr(rule, "name", None)
     if not isinstance(name, str) or not name:
         raise TypeError(f"the rule {kind} has no name: write name = {kind.lower()!r} in its class")
+    if len(name) > LONGEST:
+        raise TypeError(f"{kind}.name has {len(name)} characters, a run's record has room for {LONGEST}: shorten it")
     if isinstance(vectors, str):  # None: not known yet
         raise TypeError(f"{kind}.vectors is the string {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
     if isinstance(getattr(rule, "formula", None), (str, list, tuple)):

@@ -24,7 +24,7 @@ def rate_to_show(optimizer: Optimizer) -> float:
     """The learning rate of the next step, for a record. After the last step of a table of rates there is none: then the
     rate of that last step, or a run would fail when it has been trained."""
     try:
-        return optimizer.lr
+        return float(optimizer.lr)
     except Exception:
         rule = optimizer.active
         if not rule.t or not callable(rule.lr_or_schedule):

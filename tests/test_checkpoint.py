@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from minidl import weights
 from minidl.training import checkpoint as module
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.training.loader import UserError
 from minidl.weights import WeightsError, load_weights
 from tests.commands import ROOT, Child, at_place, difference, outcome, tiny_dataset, train
 
@@ -43,6 +44,26 @@ def test_what_is_saved_is_loaded_bit_for_bit(file):
             assert found[name].tobytes() == array.tobytes()
     assert loaded.optimizer["scalars"] == OPTIMIZER["scalars"]
     assert loaded.state["trainer"]["loss"] == 0.1 + 0.2
+
+
+def test_a_number_of_numpys_in_an_optimizers_state_is_stored_as_pythons(tmp_path):
+    """A user's own state_dict may have counted with one: it ended in a traceback about JSON."""
+    state = {"vectors": {}, "scalars": {"count": np.int64(3), "best": np.float32(0.5)}}
+    save_checkpoint(tmp_path / "c", {}, state, {})
+    assert load_checkpoint(tmp_path / "c").optimizer["scalars"] == {"count": 3, "best": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({"vectors": {}, "scalars": {"m": np.zeros(3)}}, r"type ndarray among its scalars, .* arrays belong in"),
+        ({"m": np.zeros(3)}, r"state_dict\(\) must return \{\"vectors\": "),
+        (None, r"state_dict\(\) must return \{\"vectors\": "),
+    ],
+)
+def test_an_optimizers_state_that_can_not_be_stored(tmp_path, state, says):
+    with pytest.raises(UserError, match=says):
+        save_checkpoint(tmp_path / "c", {}, state, {})
 
 
 def test_other_tools_see_the_weights_under_their_names(file):

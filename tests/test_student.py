@@ -893,6 +893,7 @@ def test_8_a_rule_without_name_or_vectors() -> None:
 
     slips: list[tuple[dict[str, Any], str]] = [
         ({"rule": rule}, "Own has no name: write name = 'own'"),
+        ({"rule": rule, "name": "x" * 101}, "Own.name has 101 characters, a run's record has room for 100: shorten"),
         ({"name": "own", "rule": with_m}, r"takes 'm', which vectors does not name: write vectors = \('m',\)"),
         ({"name": "own", "vectors": ("m",), "rule": rule}, r"names 'm', which its rule does not take"),
         ({"name": "own", "vectors": ("m",), "rule": no_rate}, "must take self, g, p and lr, .* not self, g, p, m"),

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
+from minidl.training.loader import UserError
 from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, PREFIX, as_bytes, checksum, free_prefix, prefix_of, read_tensors
 
 FORMAT = 2  # incremented when the meaning of a file's content changes
@@ -56,15 +58,29 @@ def save_checkpoint(
 
     place  a file descriptor of its folder, see `atomic_file`
 
-    Raises OSError if the disk is full or the folder can't be written.
+    Raises OSError if the disk is full or the folder can't be written, UserError for a state that can't be stored.
     """
+    if not isinstance(optimizer, Mapping) or not {"vectors", "scalars"} <= optimizer.keys():
+        raise UserError(
+            'the optimizer\'s state_dict() must return {"vectors": {name: array}, "scalars": {name: value}}'
+        )
     prefix = free_prefix(model)
     tensors = {**model, **{prefix + name: vector for name, vector in optimizer["vectors"].items()}}
     other = {} if prefix == OPTIMIZER else {PREFIX: prefix}
-    text = json.dumps({"format": FORMAT, **other, "optimizer": optimizer["scalars"], **state})
+    text = json.dumps({"format": FORMAT, **other, "optimizer": optimizer["scalars"], **state}, default=_number)
     with atomic_file(path, place) as file:
         file.write(as_bytes(text, tensors))
     _flush_folder(Path(path).parent, place)
+
+
+def _number(value: Any) -> Any:
+    """A NumPy number as Python's, which JSON can store."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise UserError(
+        f"the optimizer's state has a value of type {type(value).__name__} among its scalars, which may be numbers, "
+        'strings, lists and dictionaries: arrays belong in its "vectors"'
+    )
 
 
 def _flush_folder(folder: Path, place: int | None = None) -> None:
