@@ -151,6 +151,16 @@ def can_be_stored(generator: Any) -> bool:
     return isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)
 
 
+def check_generators(rule: Any, numbers: Mapping[str, Any]) -> None:
+    """Raise ValueError where a state has a generator that the rule does not keep: its file has changed since."""
+    for name in [name for name, value in numbers.items() if isinstance(value, dict)]:
+        if not can_be_stored(vars(rule).get(name)):
+            raise ValueError(
+                f"the state has a random generator, self.{name}, which this {type(rule).__name__} does not keep: "
+                "build the one that was saved"
+            )
+
+
 def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
     """Restore what `numbers_of` returned, and delete what was added since."""
     for name in numbers_of(rule).keys() - numbers.keys():

@@ -24,6 +24,7 @@ from minidl.optim.clip import clip
 from minidl.optim.custom import (
     Built,
     built_of,
+    check_generators,
     check_rule,
     is_own_rule,
     numbers_of,
@@ -358,6 +359,7 @@ class Rule(Optimizer):
         if scalars["rate"] is None and not callable(rate):
             raise ValueError("this state was saved with a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, names, flat.w)
+        check_generators(self, scalars.get("own", {}))
         own_t = scalars.get("own_t")
         if own_t is not None and len(own_t) != len(flat.params):
             raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")

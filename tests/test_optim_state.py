@@ -321,6 +321,31 @@ def test_state_of_another_optimizer_is_refused_and_nothing_changes():
     assert (adam.m == 1).all()
 
 
+def test_a_state_with_a_generator_that_the_rule_lacks_is_refused_and_nothing_changes():
+    """It was a KeyError, after its vectors were loaded."""
+
+    class Draws(SGD):
+        name = "draws"
+
+        def __init__(self, params, lr):
+            super().__init__(params, lr, momentum=0.9)
+            self.rng = np.random.default_rng(0)
+
+        def advance(self):
+            super().advance()
+            self.rng.random()
+
+    old, new = Draws(parameters(), 0.1), Draws(parameters(), 0.2)
+    old.v += 1
+    for param in old.flat.params:
+        param.grad = np.ones_like(param.data)
+    old.step()
+    del new.rng
+    with pytest.raises(ValueError, match=r"a random generator, self.rng, which this Draws does not keep"):
+        new.load_state_dict(old.state_dict())
+    assert ((new.v == 0).all(), new.t, new.lr) == (True, 0, 0.2)
+
+
 def test_state_is_a_copy():
     params = parameters()
     optimizer = SGD(params, momentum=0.9)
