@@ -32,6 +32,11 @@ def rate_to_show(optimizer: Optimizer) -> float:
         return float(rule.lr_or_schedule(rule.t - 1)) * rule.schedule_scale
 
 
+def has_own_step(kind: type[Optimizer]) -> bool:
+    """Whether a class of the user's own takes its step otherwise: its Python would run only while it is captured."""
+    return any(not str(method.__module__).startswith("minidl.optim.") for method in (kind.step, kind.update))
+
+
 class SwitchEvent(NamedTuple):
     """The moment when training left its first phase.
 
@@ -96,8 +101,8 @@ class Optimizer(Named, ABC):
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is not captured
         formula = None if find is None else find(rule)
-        own_step = type(self).step is not Optimizer.step
-        if formula is None or own_step or not flat.holds(flat.params) or rule.groups or rule.own_t:
+        own = has_own_step(type(self)) or has_own_step(type(rule))
+        if formula is None or own or not flat.holds(flat.params) or rule.groups or rule.own_t:
             return None  # a step in parts is not captured either
         if not flat.all_moving():
             return None

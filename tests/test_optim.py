@@ -166,3 +166,42 @@ def test_step_allocates_nothing(name):
         tracemalloc.stop()
     limit = 600_000 if name in ("swats", "hybrid") else 20_000
     assert peak < limit, f"{peak:,} bytes for a vector of 4,000,000"
+
+
+class Lookahead(Adam):
+    """Back by half of the way at every second step: Python that a captured step would not run again."""
+
+    name = "lookahead"
+
+    def update(self):
+        before = self.flat.w.copy()
+        super().update()
+        if self.t % 2 == 0:
+            self.flat.w[...] = (self.flat.w + before) / 2
+
+
+class Counts(Adam):
+    name = "counts"
+
+    def settle(self):
+        self.settled = self.t
+
+
+@pytest.mark.parametrize(
+    ("make", "captured"),
+    [
+        (Adam, True),
+        (lambda p: Hybrid(p, Adam(), SGD(lr=0.1), AfterSteps(9)), True),
+        (Counts, True),
+        (Lookahead, False),
+        (lambda p: Hybrid(p, Lookahead(), SGD(lr=0.1), AfterSteps(9)), False),
+    ],
+)
+def test_a_step_with_python_of_the_users_own_is_not_captured(make, captured, monkeypatch):
+    """On a GPU. Here there is none: what finds a rule's kernel there stands in."""
+    params = parameters()
+    optimizer = make(params)
+    feed(params, H)
+    optimizer.step()
+    monkeypatch.setattr("minidl.optim.optimizer.kernel_for", lambda w, name: lambda rule: rule.formula)
+    assert (optimizer.kind() is not None) is captured

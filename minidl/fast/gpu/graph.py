@@ -13,7 +13,8 @@ A replay is exactly what was recorded: the same kernels on the same addresses. S
 - there is one graph for each shape of batch and each form of the optimizer's rule, so a new one after a switch.
 
 The first steps of a kind run eagerly, which compiles and checks the kernels. Captured or not, a step gives the same
-bits. What can't be captured (a custom layer that reads values from the GPU, a rule without a formula) trains eagerly.
+bits. What can't be captured (a custom layer that reads values from the GPU, a rule without a formula, or with its own
+update()) trains eagerly.
 """
 
 from __future__ import annotations
