@@ -13,7 +13,10 @@ def listing(model: Module) -> str:
     """The table; for a layer without submodules one line, as written in a program: Linear(784, 10)."""
     if not list(model.named_children()) and not lost(model):
         return f"{type(model).__name__}({model.extra_repr()})"
-    rows = [row for path, module in model.named_modules() if path for row in _rows(path, module)]
+    first: dict[Any, str] = {}  # the path under which each layer is listed in full
+    for path, module in model._walk():
+        first.setdefault(module, path)
+    rows = [row for path, module in model._walk() if path for row in _rows(path, module, first[module])]
     rows = [*_own(model), *rows]
     wide = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     lines = [f"  {a:<{wide[0]}}  {b:<{wide[1]}}  {c:<{wide[2]}}  {d:>11}".rstrip() for a, b, c, d in rows]
@@ -51,9 +54,11 @@ def _inside(value: Any, depth: int = 0) -> list[Any]:
     return [thing for each in things for thing in _inside(each, depth + 1)]
 
 
-def _rows(path: str, module: Module) -> list[tuple[str, str, str, str]]:
+def _rows(path: str, module: Module, first: str) -> list[tuple[str, str, str, str]]:
     inside = list(module.named_children())
     what = type(module).__name__ if inside else f"{type(module).__name__}({module.extra_repr()})"
+    if path != first:
+        return [(path, f"{what}, the same as {first}", "", "")]
     tensors = [value for value in vars(module).values() if isinstance(value, Tensor) and value.parameter]
     shapes = ", ".join(_shape(t) for t in tensors)
     count = f"{sum(t.size for t in tensors):,}" if tensors else ""

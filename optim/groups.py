@@ -106,6 +106,18 @@ def _group(group: Mapping[str, Any], count: int, lr: Any) -> Group:
     return Group(count, scale, None if decay is None else at_least("a group's weight_decay", decay, 0))
 
 
+def described(rule: Rule) -> list[dict[str, float]]:
+    """Each group's number of parameters, with its learning rate and weight decay as they are now."""
+    return [
+        {
+            "parameters": group.count,
+            "lr": float(f"{rule.lr * group.lr_scale:.6g}"),
+            "weight_decay": float(f"{group.decay(rule.weight_decay, rule.decay_scale):.6g}"),
+        }
+        for group in rule.groups
+    ]
+
+
 # ---- the parts of a step ----
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from minidl.backend import kernel_for, same_bits
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
+from minidl.optim.groups import described
 from minidl.refuse import Named
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ class Optimizer(Named, ABC):
 
     def __repr__(self) -> str:
         """The class with its options as they are now, such as Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08)."""
-        options = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
-        options += [name for name in ("weight_decay", "max_norm") if name not in options and getattr(self, name, None)]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in options)})"
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        names += [name for name in ("weight_decay", "max_norm") if name not in names and getattr(self, name, None)]
+        options = [f"{name}={getattr(self, name)}" for name in names]
+        rule = self.active
+        if rule is self and rule.groups:  # not for a hybrid: its rules show theirs
+            options.append(f"groups={described(rule)}")
+        return f"{type(self).__name__}({', '.join(options)})"
 
     def _called_lr(self, *rate: Any) -> Any:
         """Keras's name for `lr`: it raises, because setting it would silently do nothing."""

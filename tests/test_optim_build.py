@@ -1,6 +1,7 @@
 """The presets, and build: from a name on the command line to an optimizer."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -157,6 +158,17 @@ def test_an_optimizer_shows_its_options_as_they_are_now():
     hybrid = Hybrid([parameter()], first=Adam(), then=SGD(lr=0.1), switch=parse_switch("step:3 | plateau:patience=2"))
     assert repr(hybrid).startswith("Hybrid(first=Adam(lr=0.001, ")
     assert "then=SGD(lr=0.1, momentum=0.0, nesterov=False), switch=step:3 | plateau:patience=2" in repr(hybrid)
+
+
+def test_an_optimizer_shows_its_groups_as_they_are_now():
+    groups = [{"params": [parameter()], "weight_decay": 0.2}, {"params": [parameter(), parameter()], "lr": 0.3}]
+    sgd = SGD(groups, lr=0.1)
+    wanted = ["{'parameters': 1, 'lr': 0.1, 'weight_decay': 0.2}", "{'parameters': 2, 'lr': 0.3, 'weight_decay': 0.0}"]
+    assert repr(sgd).endswith(f"nesterov=False, groups=[{', '.join(wanted)}])")
+    sgd.lr = 0.01
+    assert "{'parameters': 2, 'lr': 0.03," in repr(sgd)
+    hybrid = Hybrid(groups, first=Adam(lr=0.01), then=SGD(lr=0.1), switch=AfterSteps(2))
+    assert re.findall(r"groups=\[.*?'lr': ([\d.]+).*?'lr': ([\d.]+)", repr(hybrid)) == [("0.01", "0.3"), ("0.1", "3.0")]
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "beta1", "epsilon", "clipnorm", "clipvalue"])

@@ -262,6 +262,16 @@ def test_4_print_shows_shapes_and_counts() -> None:
     assert repr(nn.Linear(3, 2)) == "Linear(3, 2)"
 
 
+def test_4_print_shows_a_layer_in_each_of_its_places() -> None:
+    act, twice = nn.ReLU(), nn.Linear(8, 8)
+    text = str(nn.Sequential(nn.Linear(4, 8), act, twice, act, nn.Sequential(twice)))
+    first, *rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert first == "Sequential, 112 parameters"
+    assert rows[2:] == [
+        "2 Linear(8, 8) 8x8, 8 72", "3 ReLU(), the same as 1", "4 Sequential", "4.0 Linear(8, 8), the same as 2"
+    ]  # fmt: skip
+
+
 # ---- 5: pixels that nothing scales ----
 
 
