@@ -38,6 +38,8 @@ def as_array(data: Any, dtype: Any = np.float32) -> Array:
     if data.dtype.kind in "iub":
         data = data.astype(dtype)
     if data.dtype.kind != "f":
+        if data.dtype.kind == "O" and not data.ndim:
+            raise TypeError(f"a Tensor holds real numbers; this is a {type(data[()]).__name__}")
         remedy = ": array.astype(np.float32), if each is a number" if data.dtype.kind == "O" else ""
         raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}{remedy}")
     return data

@@ -25,7 +25,7 @@ _BY_INDEX = "x[:, :, i[:, None], j], with i, j = (np.pad(np.arange(k), p, mode={
 _REFLECTED, _REPEATED, _ROUND = (_BY_INDEX.format(mode) for mode in ("'reflect'", "'edge'", "'wrap'"))
 _UNIFORM = f"Tensor(rng.random(shape, np.float32)), {_MADE_ONCE}"
 _ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
-_ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
+_ONE_MEAN = "x.mean((2, 3)) is the mean of each channel, nn.AvgPool2d(k) gives k times fewer rows and columns"
 _BINARY = (
     "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); for logits "
     "ops.binary_cross_entropy_with_logits, where p of 0 or 1 is no problem"
@@ -45,21 +45,26 @@ _HARDSWISH = "x * (x + 3).clamp(0, 6) / 6"
 _HARDSIGMOID = "(x + 3).clamp(0, 6) / 6"
 _SHUFFLE = "x.reshape(n, c, r, r, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, r * h, r * w)"
 _CHANNELS_OUT = "x * drop(np.ones((n, c, 1, 1), x.dtype)), with drop = nn.Dropout(p)"
-_ONE_MAX = "x.max((2, 3)) is the largest of each channel"
+_ONE_MAX = "x.max((2, 3)) is the largest of each channel, nn.MaxPool2d(k) gives k times fewer rows and columns"
 _PATCHES = (
     "x.reshape(n, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * k * k) are patches side by side"
 )
 _GATHERED = "t[np.arange(len(t))[:, None], index], along dim 1"
 _SCATTERED = "np.eye(n, dtype=t.dtype)[index].T @ t adds row i to row index[i] of n rows"
+_SET = "{0} for a weight w, with no_grad(); else t = {1}"
+_REWEIGHTED = "p.data[...] = values in each weight, and the old ones back after backward(), not before"
 _ONE_PRECISION = "leave it out: the weights' dtype is that of all results; model.to(dtype=...) changes it"
 _CLIPPED = "np.clip(p.grad, -c, c, out=p.grad) for each p of net.parameters()"
 _OWN_AVERAGE = "optim.average.AveragedAdam; or in a copy a of each p, with no_grad(): a *= 0.99; a += 0.01 * p"
-_KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
+_KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean(), which is reduction='batchmean'"
 _LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
 _ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
 _MISH = f"x * ops.tanh({_SOFTPLUS})"
 _COSINE = "(a * b).sum(1) / (a.norm(dim=1).clamp(1e-8) * b.norm(dim=1).clamp(1e-8))"
-_ATTENTION = "(q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5).softmax(-1) @ v"
+_ATTENTION = (
+    "(q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5).softmax(-1) @ v; for is_causal=True, scores s before the softmax "
+    "become ops.where(np.tri(n, dtype=bool), s, -np.inf)"
+)
 _RANKING = "(margin - y * (a - b)).relu().mean()"
 _TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
 _DRAWN = (
@@ -80,6 +85,7 @@ _HINGE = "ops.where(y > 0, a, (1 - a).relu()).mean(), y of -1 and 1"
 _MULTI_MARGIN = "((1 + x - x[np.arange(n), y][:, None]).relu().sum(1) - 1).mean() / x.shape[1]"
 _SOFT_MARGIN = "ops.binary_cross_entropy_with_logits(x, (y + 1) / 2), y of -1 and 1"
 _WEIGHT_NORM = "w = g * v / v.norm(dim=1, keepdim=True), and ops.linear(x, w, b)"
+_ADDED = "self.name = layer, or setattr(self, name, layer)"
 _RULE = "write it as a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which applies the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
@@ -96,7 +102,8 @@ TENSORS: dict[str, str] = {
     "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",
     "t": "t.T", "mT": "t.transpose(-2, -1)", "detach_": "t = t.detach()", "is_leaf": "t.node is None",
     "is_cuda": "t.device == 'gpu'",
-    "view_as": "t.view(other.shape)", "reshape_as": "t.reshape(other.shape)", "unbind": "list(t)", "flip": "t[::-1]",
+    "view_as": "t.view(other.shape)", "reshape_as": "t.reshape(other.shape)", "unbind": "list(t)",
+    "flip": "t[::-1] along dim 0",
     "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE, "int": _DTYPE,
     "bool": "t != 0",
     "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
@@ -118,13 +125,19 @@ TENSORS: dict[str, str] = {
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())",
     "topk": "np.argsort(-t.numpy())[..., :k] are the indices",
     "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
+    "add_": _SET.format("w += u", "t + u"), "sub_": _SET.format("w -= u", "t - u"),
+    "mul_": _SET.format("w *= u", "t * u"), "div_": _SET.format("w /= u", "t / u"),
+    "uniform_": f"p.data[...] = rng.uniform(low, high, p.shape), {_MADE_ONCE}",
+    "normal_": f"p.data[...] = rng.normal(mean, std, p.shape), {_MADE_ONCE}",
+    "where": "ops.where(mask, t, value)", "functional_call": _REWEIGHTED, "func": _REWEIGHTED,
     "realize": "leave it out: nothing is lazy", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
-    "copy_": "t.data[...] = values", "fill_": "t.data[...] = value", "scatter": _SCATTERED, "scatter_add": _SCATTERED,
-    "take": "t[indices]", "expand_dims": "t.unsqueeze(dim)", "moveaxis": "t.permute(*dims)",
+    "copy_": "t.data[...] = values", "fill_": "t.data[...] = value", "scatter_add": _SCATTERED,
+    "scatter": f"{_ONE_HOT} are one-hot rows; {_SCATTERED}",
+    "take": "t.flatten()[indices]", "expand_dims": "t.unsqueeze(dim)", "moveaxis": "t.permute(*dims)",
     "multiply": "a * b", "divide": "a / b", "true_divide": "a / b", "subtract": "a - b", "negative": "-t",
     "stop_gradient": "t.detach()",
-    "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
+    "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]]) along dim 0",
     # functions
     "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))",
     "full": "Tensor(np.full(shape, value, np.float32))",
@@ -153,7 +166,7 @@ TENSORS: dict[str, str] = {
     "silu": _SILU, "swish": _SILU, "amp": _ONE_PRECISION, "autocast": _ONE_PRECISION, "GradScaler": _ONE_PRECISION,
     "MNIST": "minidl.load_mnist()", "datasets": "minidl.load_mnist()",
     "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
-    "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.data.max(dim, keepdims=True)",
+    "logsumexp": "m.squeeze(dim) + (t - m).exp().sum(dim).log(), with m = t.data.max(dim, keepdims=True)",
     "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": _ONE_HOT,
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
@@ -184,7 +197,8 @@ TENSORS: dict[str, str] = {
     "allclose": "np.allclose(a, b)", "equal": "np.array_equal(a, b)", "lerp": "a + w * (b - a)",
     "clamp_min": "t.clamp(min=0.5)", "clamp_max": "t.clamp(max=0.5)",
     "hardtanh": "x.clamp(-1, 1)", "Hardtanh": "x.clamp(-1, 1)", "mish": _MISH, "Mish": _MISH,
-    "index_add": "np.eye(n, dtype=t.dtype)[index].T @ t", "repeat_interleave": "t[np.arange(len(t)).repeat(n)]",
+    "index_add": "np.eye(n, dtype=t.dtype)[index].T @ t",
+    "repeat_interleave": "t[np.arange(len(t)).repeat(n)] along dim 0",
     "scaled_dot_product_attention": _ATTENTION, "MultiheadAttention": f"with nn.Linear for q, k and v, {_ATTENTION}",
     "TransformerEncoderLayer": f"with nn.Linear for q, k and v, {_ATTENTION}", "margin_ranking_loss": _RANKING,
     "TransformerEncoder": f"with nn.Linear for q, k and v, {_ATTENTION}",
@@ -196,7 +210,7 @@ TENSORS: dict[str, str] = {
     "SoftMarginLoss": _SOFT_MARGIN, "soft_margin_loss": _SOFT_MARGIN, "focal_loss": _FOCAL, "FocalLoss": _FOCAL,
     "Softsign": "x / (1 + ops.abs(x))", "softsign": "x / (1 + ops.abs(x))", "Swish": _SILU, "weight_norm": _WEIGHT_NORM,
     "multinomial": _DRAWN, "bernoulli": f"rng.random(p.shape) < p, {_MADE_ONCE}", "distributions": _DRAWN,
-    "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
+    "cumsum": "t @ np.triu(np.ones((n, n), t.dtype)) along the last dim",
     "interpolate": _TWICE, "pad": _PADDED, "ZeroPad2d": _PADDED, "normal": _NORMAL,
     "ReflectionPad2d": _REFLECTED, "ReplicationPad2d": _REPEATED, "CircularPad2d": _ROUND,
     "LazyLinear": "nn.Linear(in_features, out_features)", "LazyConv2d": "nn.Conv2d(in_channels, out_channels, 3)",
@@ -284,7 +298,8 @@ MODELS: dict[str, str] = {
     "evaluate": "minidl.evaluate(net, examples)", "predict": "minidl.predict(net, images)",
     "zero_grad": "optimizer.zero_grad(), or p.grad = None for each p of net.parameters()",
     "modules": "named_modules()", "children": "named_children()",
-    "buffers": "state_dict()", "add_module": "self.name = layer", "register_module": "self.name = layer",
+    "buffers": "state_dict()", "_buffers": "state_dict()", "add_module": _ADDED, "register_module": _ADDED,
+    "_modules": f"named_children(); to add one {_ADDED}", "_parameters": "named_parameters()",
     "register_parameter": "self.name = nn.Parameter(...)", "register_buffer": "self.name = Tensor(...)",
     "register_forward_hook": "with model.watched(see):", "apply": "a loop over named_modules()",
     "register_backward_hook": _GRADS,

@@ -288,8 +288,7 @@ class Sigmoid(Module):
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        layers = [each for each, kind in globals().items() if isinstance(kind, type) and issubclass(kind, Module)]
-        raise missing("minidl.nn", name, known=[each for each in layers if not each.startswith("_")])
+        raise missing("minidl.nn", name, known=__all__)
 
 
 def __dir__() -> list[str]:

@@ -193,6 +193,7 @@ class Extremes(Tensor):
         return super().__getitem__(index)
 
 
+Extremes.__name__ = "Tensor"  # its name in messages
 NO_PAIR = (
     "max(dim) and min(dim) give only the values, not PyTorch's pair (values, indices): x.argmax(dim) gives the "
     "indices; a single value is .numpy()[i]"

@@ -180,7 +180,8 @@ def test_numbers_are_stacked_not_joined() -> None:
         (ops, "celu", "compose it from"),
         (ops, "selu", r"1.050701 \* ops.where\(x > 0, x, 1.673263"),
         (ops, "relu_", "nothing is changed in place"),
-        (Tensor(1.0), "normal_", "nothing is changed in place"),
+        (Tensor(1.0), "random_", "nothing is changed in place"),
+        (Tensor(1.0), "normal_", r"p.data\[...\] = rng.normal\(mean, std, p.shape\)"),
         (Tensor(1.0), "clamp_", r"computed anew: t.clamp; p.data\[...\] ="),
         (Tensor(1.0), "masked_fill_", r"computed anew: ops.where\(mask, value, t\); "),
         (Tensor(1.0), "geometric_", "computed anew: t = t . 1; "),
@@ -266,7 +267,7 @@ def test_the_remedies_are_right() -> None:
     names["m"] = eval(m, names)
     logs = eval(lse, names | {"t": (t := Tensor(z, requires_grad=True))})
     logs.sum().backward()
-    np.testing.assert_allclose(logs.numpy(), tz.logsumexp(1, keepdim=True).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(logs.numpy(), tz.logsumexp(1).numpy(), rtol=1e-12)
     np.testing.assert_allclose(t.grad, tz.softmax(1).numpy(), rtol=1e-12)
     mean = minidl.elsewhere.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
     wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
@@ -288,6 +289,10 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "cosine_similarity": lambda t, F, v: F.cosine_similarity(v["a"], v["b"]),
     "kl_div": lambda t, F, v: F.kl_div(v["log_p"], v["q"], reduction="batchmean"),
     "huber_loss": lambda t, F, v: F.huber_loss(v["a"], v["b"]), "cumsum": lambda t, F, v: t.cumsum(v["t"], -1),
+    "flip": lambda t, F, v: v["t"].flip(0), "roll": lambda t, F, v: v["t"].roll(2, 0),
+    "take": lambda t, F, v: v["t"].take(t.tensor(COLUMNS)), "where": lambda t, F, v: v["t"].where(v["x"] > 0, v["a"]),
+    "add_": lambda t, F, v: v["t"].clone().add_(v["a"]), "sub_": lambda t, F, v: v["t"].clone().sub_(v["a"]),
+    "mul_": lambda t, F, v: v["t"].clone().mul_(v["a"]), "div_": lambda t, F, v: v["t"].clone().div_(v["a"]),
     "layer_norm": lambda t, F, v: F.layer_norm(v["x"], (3,)), "dist": lambda t, F, v: t.dist(v["a"], v["b"]),
     "Upsample": lambda t, F, v: F.interpolate(v["images"], scale_factor=2), "sin": lambda t, F, v: t.sin(v["x"]),
     "poisson_nll_loss": lambda t, F, v: F.poisson_nll_loss(v["x"], v["t"]),
@@ -300,6 +305,50 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "gather": lambda t, F, v: t.gather(v["t"], 1, t.tensor(COLUMNS)),
     "scatter_add": lambda t, F, v: t.zeros(4, 3, dtype=t.float64).index_add(0, t.tensor(INDEX), v["t"]),
 }  # fmt: skip
+
+
+@pytest.mark.pytorch
+def test_attention_may_be_causal() -> None:
+    """Without its mask each position saw those after it, and so the answer."""
+    torch = pytest.importorskip("torch")
+    q, k, v = np.random.default_rng(0).normal(size=(3, 2, 5, 4))
+    _, scores, code = re.split("; for is_causal=True, scores (.) before the softmax become ",
+                               minidl.elsewhere.ELSEWHERE["scaled_dot_product_attention"])  # fmt: skip
+    s = Tensor(q @ k.swapaxes(-2, -1) / 2)
+    there = map(torch.from_numpy, (q, k, v))
+    wanted = torch.nn.functional.scaled_dot_product_attention(*there, is_causal=True)
+    found = eval(code, {"np": np, "ops": ops, "n": 5, scores: s}).softmax(-1) @ v
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-12)
+
+
+def test_other_weights_for_a_while() -> None:
+    """PyTorch's functional_call, as MAML of first order needs it."""
+    net, other = nn.Linear(2, 1), [np.float32([[3, 4]]), np.float32([5])]
+    kept = [p.data.copy() for p in net.parameters()]
+    assert minidl.elsewhere.ELSEWHERE["functional_call"].startswith("p.data[...] = values in each weight")
+    for p, values in zip(net.parameters(), other, strict=True):
+        p.data[...] = values
+    x = Tensor(np.float32([[1, 2]]), requires_grad=True)
+    (net(x) ** 2).sum().backward()
+    for p, values in zip(net.parameters(), kept, strict=True):
+        p.data[...] = values
+    np.testing.assert_array_equal(x.grad, [[2 * 16 * 3, 2 * 16 * 4]])
+    np.testing.assert_array_equal(net.weight.grad, [[2 * 16 * 1, 2 * 16 * 2]])
+
+
+@pytest.mark.parametrize("thing", [None, {"a": 1}, nn.ReLU()])
+def test_what_is_no_array_is_named(thing: Any) -> None:
+    """Such as the None of a function without a return: its dtype, object, and astype(np.float32) helped nobody."""
+    for call in (Tensor, nn.Linear(2, 2), lambda x: Tensor([1.0]) + x):
+        with pytest.raises(TypeError, match=f"a Tensor holds real numbers; this is a {type(thing).__name__}$"):
+            call(thing)
+
+
+def test_a_largest_value_is_a_tensor_in_words_too() -> None:
+    with pytest.raises(AttributeError, match=r"^Tensor has no 'values'"):
+        Tensor([[1.0, 2.0]]).max(1).values  # noqa: B018
+    with pytest.raises(AttributeError, match="it is called Parameter"):
+        nn.parameter  # noqa: B018
 
 
 @pytest.mark.pytorch
@@ -340,7 +389,8 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
     wanted = RECIPES[name](torch, torch.nn.functional, there)
     recipe = re.split(
-        r", (?=of minidl|with [dm] =|t the|y of|along)| is twice| adds row", minidl.elsewhere.ELSEWHERE[name]
+        r"[,;] (?=of minidl|with [dm] =|t the|y of|along|which|for is)| along| is twice| adds row",
+        minidl.elsewhere.ELSEWHERE[name],
     )[0]
     sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
     names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
@@ -363,6 +413,11 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
         names["margin"] = 1
     if name in ("gather", "scatter_add"):
         names |= {"index": COLUMNS if name == "gather" else INDEX, "n": 4}
+    names |= {"indices": COLUMNS, "k": here["b"] if name.startswith("scaled") else 2}
+    if name == "where":
+        names |= {"mask": here["x"] > 0, "value": here["a"]}
+    if name.endswith("_"):
+        recipe, names["u"] = recipe.split("else t = ")[1], here["a"]
     if name == "repeat_interleave":
         names["n"] = 2
     if name == "outer":

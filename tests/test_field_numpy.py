@@ -237,7 +237,9 @@ def test_what_to_write_instead() -> None:
         nn.Sequential().zero_grad()
     with pytest.raises(AttributeError, match=r"Linear has no 'wieght'$"):
         getattr(nn.Linear(1, 1), "wieght")  # noqa: B009
-    with pytest.raises(AttributeError, match=r"no 'add_': nothing is changed in place"):
+    with pytest.raises(AttributeError, match=r"no 'exp_': nothing is changed in place"):
+        Tensor(T).exp_()
+    with pytest.raises(AttributeError, match=r"no 'add_': w \+= u for a weight w, with no_grad\(\); else t = t \+ u"):
         Tensor(T).add_(1)
 
 
