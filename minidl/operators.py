@@ -256,11 +256,12 @@ class Operators(NumPyFunctions, Named):
 
 def _compare(a: Operators, name: str, b: Any) -> Any:
     """a < b and the like, element by element: an array of booleans on a's device. Shapes broadcast."""
-    xp = xp_of(a.data)
-    listed = isinstance(b, (list, tuple)) or hasattr(b, "__pandas_priority__")  # pandas deferred to us
-    other = b.data if isinstance(b, Operators) else xp.asarray(b) if listed else b
-    if not isinstance(other, (int, float, np.generic, np.ndarray, type(a.data))):
-        return NotImplemented
+    xp, ours = xp_of(a.data), (int, float, np.generic, np.ndarray, type(a.data))
+    other = b.data if isinstance(b, Operators) else b
+    if not isinstance(other, ours):
+        if not isinstance(other, (list, tuple)) and not hasattr(other, "__array__"):  # as pandas and PyTorch have
+            return NotImplemented
+        other = xp.asarray(other)
     if isinstance(other, np.ndarray) and xp is not np:
         raise TypeError(f"{name}: an array on the host and a Tensor on the GPU: copy it to the host with .numpy()")
     try:

@@ -327,6 +327,17 @@ def test_labels_of_a_table_are_looked_at() -> None:
             ops.cross_entropy(net(X), Column(Y + off, np.arange(6)))
 
 
+@pytest.mark.pytorch
+def test_a_comparison_with_a_tensor_of_pytorch_is_by_element() -> None:
+    """As a DataLoader's labels: == was False as a whole, and < not supported between 'Tensor' and 'Tensor'."""
+    torch = pytest.importorskip("torch")
+    t, there = Tensor([0.0, 1.0, 2.0]), torch.tensor([0, 2, 2])
+    for found in (t == there, there == t, ~(t != there), ~(t < there), t >= there, there <= t):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found, [True, False, True])
+    assert not isinstance(t == None, np.ndarray)  # noqa: E711
+
+
 def test_arithmetic_of_a_column_with_a_tensor_keeps_the_gradient() -> None:
     pandas = pytest.importorskip("pandas")
     values, shuffled = np.array([0.5, 2.0, 3.0]), [2, 0, 1]
