@@ -90,9 +90,9 @@ class Module(Named):
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
             tell(f"{name} on a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
-        kept = vars(self).setdefault("_results", None)  # names under which forward stored results; None before any call
-        if kept is not None and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
-            kept.add(name)
+        kept = vars(self).setdefault("_results", None)  # names new since the first call: is it a result? None before it
+        if kept is not None and isinstance(value, Tensor) and (name in kept or not isinstance(old, Tensor)):
+            kept[name] = kept.get(name, False) or value.node is not None  # a result has no node under no_grad()
         object.__setattr__(self, name, value)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -102,7 +102,7 @@ class Module(Named):
         """Call forward. Arrays of floats, and images of bytes, are passed as Tensors, anything else unchanged."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
-        vars(self)["_results"] = vars(self).get("_results") or set()
+        vars(self)["_results"] = vars(self).get("_results") or {}
         y = self.forward(*inputs, **named)
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
@@ -162,7 +162,7 @@ class Module(Named):
             module._check_attributes(path)
         for path, module in self._walk():
             for name, value in vars(module).items():
-                result = name in (vars(module).get("_results") or ()) and not getattr(value, "parameter", False)
+                result = (vars(module).get("_results") or {}).get(name) and not getattr(value, "parameter", False)
                 if isinstance(value, (Tensor, np.ndarray)) and not result:
                     yield f"{path}.{name}" if path else name, value
 

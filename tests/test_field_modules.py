@@ -337,6 +337,21 @@ def test_what_forward_keeps_of_its_results_is_no_weight() -> None:
     assert "attention" in dict(model.named_parameters())
 
 
+def test_nor_is_a_result_that_was_first_kept_without_a_gradient() -> None:
+    """As in a look at the loss before training: the state dict held the last batch's attention ever after."""
+    model, x = Attention(), np.random.default_rng(0).random((4, 3), np.float32)
+    with no_grad():
+        model(x)
+    model(x)
+    assert list(model.state_dict()) == ["mean", "query.weight", "query.bias", "out.weight", "out.bias"]
+    with no_grad():
+        model(x)
+    Attention().load_state_dict(model.state_dict())
+    model.shift = Tensor(np.ones(3, np.float32))  # a buffer of the user's, after a call
+    model(x)
+    assert "shift" in model.state_dict()
+
+
 def test_a_weight_that_was_computed_is_still_refused() -> None:
     model = nn.Sequential(nn.Linear(2, 2, rng=0))
     model.scale = nn.Parameter(np.ones(2, np.float32)) * 0.1
