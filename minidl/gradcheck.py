@@ -20,7 +20,7 @@ class GradientError(AssertionError):
 
 def gradcheck(
     fn: Callable[..., Tensor],
-    inputs: Sequence[Tensor | Array] | Tensor,
+    inputs: Sequence[Tensor | Array] | Tensor | Array | float,
     h: float = 1e-6,
     rtol: float = 1e-6,
     atol: float = 1e-8,
@@ -29,17 +29,24 @@ def gradcheck(
 
     fn      takes Tensors, returns one Tensor of any shape; it must give the same output for the same inputs. A model
             has float64 weights after model.to(dtype="float64")
-    inputs  a Tensor or array, or a list of them, copied to float64 on the CPU. Tensors that do not require grad are
-            held fixed
+    inputs  a Tensor, array or number, or a list of them, copied to float64 on the CPU. Tensors that do not require grad
+            are held fixed
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 
     The gradients come from backward(), which also adds to the .grad of other leaves that fn reads, such as a model's
-    weights. Raises ValueError if no input requires grad.
+    weights. Raises ValueError if no input requires grad, or if the output is not the same twice, and TypeError if it is
+    not a Tensor.
 
     A function with a kink (relu at 0, max at a tie) has no slope there: choose inputs away from it.
     """
-    tensors = [_float64_leaf(x) for x in ([inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs)]
-    out = fn(*tensors)
+    given = [inputs] if isinstance(inputs, (Tensor, np.ndarray, float, int)) else inputs
+    tensors = [_float64_leaf(x) for x in given]
+    out, again = fn(*tensors), fn(*tensors)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"gradcheck: fn must return one Tensor, this returned a {type(out).__name__}")
+    if not np.array_equal(out.data, again.data, equal_nan=True):
+        raise ValueError("gradcheck: fn gives another output for the same inputs: net.eval() turns dropout off, and a "
+                         "generator made inside fn draws the same again")  # fmt: skip
     # The output may be an array: check the gradient of one scalar, its sum weighted by fixed irregular weights.
     weights = np.cos(np.arange(out.size, dtype=np.float64)).reshape(out.shape)
 
@@ -84,7 +91,7 @@ def _central_differences(f: Callable[[], float], x: Array, h: float) -> Array:
     return slope
 
 
-def _float64_leaf(x: Tensor | Array) -> Tensor:
+def _float64_leaf(x: Tensor | Array | float) -> Tensor:
     if isinstance(x, Tensor):
         return Tensor(x.numpy().astype(np.float64), requires_grad=x.requires_grad)
     return Tensor(np.array(x, dtype=np.float64), requires_grad=True)

@@ -145,7 +145,7 @@ def to_classes(labels: Any) -> str:
 def to_examples(ndim: int) -> str:
     """How logits of one example, or of several positions in each, become rows of classes."""
     if ndim < 2:
-        return ": logits[None] is one example"
+        return ": logits[None] is one example; the logits come first, then the labels"
     order = (0, *range(2, ndim), 1)
     return f": logits.reshape(-1, classes), labels.reshape(-1), after logits.permute{order} where classes are axis 1"
 

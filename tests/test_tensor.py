@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minidl import GradientError, Tensor, gradcheck, no_grad, ops
+from minidl import GradientError, Tensor, gradcheck, nn, no_grad, ops
 from minidl.backend import no_fast, reference_only
 from minidl.tensor import Home, record
 
@@ -331,6 +331,24 @@ def test_printing_shows_values_and_origin():
 
 def test_gradcheck_accepts_what_is_right():
     assert gradcheck(lambda x, y: (x * y).exp(), [np.array([0.3, -0.2]), np.array([[1.0], [2.0]])])
+
+
+def test_gradcheck_takes_a_number():
+    assert gradcheck(lambda x: x * x * x, 3.0)
+    with pytest.raises(GradientError, match=r"index \(\): backward\(\) gives 3, the finite difference 6"):
+        gradcheck(lambda x: record("square", x.data**2, (x, lambda g: g * x.data)), 3)
+
+
+def test_gradcheck_says_what_it_cannot_check():
+    with pytest.raises(TypeError, match="fn must return one Tensor, this returned a ndarray"):
+        gradcheck(lambda x: x.numpy() ** 2, [np.ones(2)])
+    with pytest.raises(TypeError, match="this returned a tuple"):
+        gradcheck(lambda x: (x, x * x), [np.ones(2)])
+    drop = nn.Dropout(0.5, rng=0)
+    with pytest.raises(ValueError, match=r"another output for the same inputs: net.eval\(\) turns dropout off"):
+        gradcheck(drop, [np.ones(30)])
+    assert gradcheck(lambda x: ops.dropout(x, 0.5, np.random.default_rng(0)), [np.ones(30)])
+    assert gradcheck(drop.eval(), [np.ones(30)])
 
 
 def test_gradcheck_names_input_index_and_both_numbers():
