@@ -8,6 +8,7 @@ the same optimizers for PyTorch; it is imported only when you ask for it.
 if __name__ == "optim":  # a clone's root is on sys.path: this would be a second copy, with its own classes
     raise ImportError("import minidl.optim: the folder optim is a part of the package minidl")
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from minidl.optim.adagrad import Adagrad
@@ -41,6 +42,8 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if name in ("average", "schedule_free", "torch"):  # `import minidl.optim` is enough for optim.torch.wrap
+            return importlib.import_module(f"minidl.optim.{name}")
         if name in MAKERS:
             raise missing("minidl.optim", name, otherwise=f"minidl.optim.schedule.{name}")
         rules = "a rule of your own is a class with a formula: see optim/sgd.py"

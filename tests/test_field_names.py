@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -280,6 +282,25 @@ def test_what_stands_for_pytorchs_layers_is_the_same(name: str, theirs: Any) -> 
     (here * here).sum().backward()
     (wanted * wanted).sum().backward()
     np.testing.assert_allclose(t.grad, there.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.pytorch
+def test_names_in_the_advice_can_be_written_so() -> None:
+    """In a fresh process: here another test may have imported minidl.optim.average, which was no attribute of optim."""
+    code = """
+import re
+import minidl
+from minidl import nn, ops, optim
+from minidl.arguments import BEYOND
+from minidl.elsewhere import ELSEWHERE
+said = " ".join([*ELSEWHERE.values(), *(remedy for _, remedy in BEYOND.values())])
+names = sorted(set(re.findall(r"(?<![\\w/.])(?:minidl|nn|ops|optim)(?:\\.[A-Za-z_]\\w*)+", said)))
+print(len(names), [eval(name) for name in names] and names)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not found.returncode, found.stderr
+    assert "optim.torch.wrap" in found.stdout
+    assert int(found.stdout.split()[0]) > 40
 
 
 @pytest.mark.parametrize(
