@@ -122,7 +122,8 @@ TENSORS: dict[str, str] = {
     "retain_grad": "model.watched shows each layer's output; e = Tensor(np.zeros_like(t), requires_grad=True), added "
     "to t, has t's gradient in e.grad",
     "grad_fn": "t.node",
-    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())",
+    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)",
+    "sort": "t[np.argsort(t.numpy())] of a vector",
     "topk": "np.argsort(-t.numpy())[..., :k] are the indices",
     "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
     "add_": _SET.format("w += u", "t + u"), "sub_": _SET.format("w -= u", "t - u"),

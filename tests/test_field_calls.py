@@ -289,6 +289,7 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "cosine_similarity": lambda t, F, v: F.cosine_similarity(v["a"], v["b"]),
     "kl_div": lambda t, F, v: F.kl_div(v["log_p"], v["q"], reduction="batchmean"),
     "huber_loss": lambda t, F, v: F.huber_loss(v["a"], v["b"]), "cumsum": lambda t, F, v: t.cumsum(v["t"], -1),
+    "sort": lambda t, F, v: v["x"][1].sort().values,
     "flip": lambda t, F, v: v["t"].flip(0), "roll": lambda t, F, v: v["t"].roll(2, 0),
     "take": lambda t, F, v: v["t"].take(t.tensor(COLUMNS)), "where": lambda t, F, v: v["t"].where(v["x"] > 0, v["a"]),
     "add_": lambda t, F, v: v["t"].clone().add_(v["a"]), "sub_": lambda t, F, v: v["t"].clone().sub_(v["a"]),
@@ -389,7 +390,7 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
     wanted = RECIPES[name](torch, torch.nn.functional, there)
     recipe = re.split(
-        r"[,;] (?=of minidl|with [dm] =|t the|y of|along|which|for is)| along| is twice| adds row",
+        r"[,;] (?=of minidl|with [dm] =|t the|y of|along|which|for is)| along| of a vector| is twice| adds row",
         minidl.elsewhere.ELSEWHERE[name],
     )[0]
     sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
@@ -414,6 +415,8 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     if name in ("gather", "scatter_add"):
         names |= {"index": COLUMNS if name == "gather" else INDEX, "n": 4}
     names |= {"indices": COLUMNS, "k": here["b"] if name.startswith("scaled") else 2}
+    if name == "sort":
+        names["t"] = here["x"][1]
     if name == "where":
         names |= {"mask": here["x"] > 0, "value": here["a"]}
     if name.endswith("_"):
