@@ -253,7 +253,7 @@ MODELS: dict[str, str] = {
     "PolynomialLR": _OF_STEP, "ConstantLR": _OF_STEP, "MultiplicativeLR": _OF_STEP,
     "SequentialLR": _OF_STEP, "ChainedScheduler": _OF_STEP, "ExponentialDecay": _OF_STEP, "CosineDecay": _OF_STEP,
     "PiecewiseConstantDecay": _OF_STEP, "LearningRateScheduler": _OF_STEP,
-    "SAM": "two backward() a step: w.data += e on the first gradient, w.data -= e after the second, then step()",
+    "SAM": "two backward(): after the first w.data += e and zero_grad(), after the second w.data -= e and step()",
     "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
     # layers and models
     "Input": "each layer takes its own: nn.Linear(in_features, out_features)", "Model": "nn.Module",

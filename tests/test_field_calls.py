@@ -322,6 +322,19 @@ def test_attention_may_be_causal() -> None:
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-12)
 
 
+def test_sharpness_aware_steps_clear_the_first_gradient() -> None:
+    """Foret et al. 2021, Algorithm 1: without zero_grad() in between, the step was along the sum of both gradients."""
+    said = minidl.elsewhere.ELSEWHERE["SAM"].split(": after the first ")[1].split(", after the second ")
+    w, rho = Tensor([2.0], requires_grad=True), 0.5
+    optimizer = SGD([w], lr=0.1)
+    names = {"w": w, "zero_grad": optimizer.zero_grad, "step": optimizer.step}
+    for lines in said:
+        (w**4).sum().backward()
+        names["e"] = rho * np.sign(w.grad) if lines is said[0] else names["e"]
+        exec(lines.replace(" and ", "; "), names)
+    np.testing.assert_allclose(w.numpy(), [2 - 0.1 * 4 * 2.5**3], rtol=1e-6)
+
+
 def test_other_weights_for_a_while() -> None:
     """PyTorch's functional_call, as MAML of first order needs it."""
     net, other = nn.Linear(2, 1), [np.float32([[3, 4]]), np.float32([5])]
