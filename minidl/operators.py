@@ -239,6 +239,9 @@ class Operators(NumPyFunctions, Named):
         return round(self.item(), digits)
 
     def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ValueError(f"a Tensor of shape {self.data.shape} is neither true nor false: write `t is not None`, "
+                             "or (t != 0).any() or .all()")  # fmt: skip
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:

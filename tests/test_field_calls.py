@@ -358,6 +358,16 @@ def test_what_is_no_array_is_named(thing: Any) -> None:
             call(thing)
 
 
+def test_several_values_are_neither_true_nor_false() -> None:
+    """As in `if mask:` or `h or zeros`, where item() was named, which the user had not written."""
+    with pytest.raises(
+        ValueError, match=r"of shape \(2,\) is neither true nor false: write `t is not None`, or \(t !="
+    ):
+        bool(Tensor([1.0, 0.0]))
+    assert bool(Tensor([2.0]))
+    assert not Tensor(0.0)
+
+
 def test_a_largest_value_is_a_tensor_in_words_too() -> None:
     with pytest.raises(AttributeError, match=r"^Tensor has no 'values'"):
         Tensor([[1.0, 2.0]]).max(1).values  # noqa: B018
