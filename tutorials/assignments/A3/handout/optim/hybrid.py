@@ -92,7 +92,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
-        self._as_built = options_of(first)
+        self._as_built = options_of(first) | first.rates()
         self._in_switch = sum_of_conditions(self.switch)
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
@@ -107,6 +107,11 @@ class Hybrid(Optimizer):
                 what = f"the class {rule.__name__} itself" if isinstance(rule, type) else f"a {type(rule).__name__}"
                 raise TypeError(f"first and then must be rules, as in first=Adam(lr=1e-3), got {what}")
             rule.check()
+            if type(rule).step is not Optimizer.step:
+                raise TypeError(
+                    f"{type(rule).__name__} has a step() of its own, which a Hybrid does not call: it calls advance(), "
+                    "update() and settle(), so put it into one of these"
+                )
         if self.first is self.then or self.first._taken or self.then._taken:
             raise ValueError("each phase of each Hybrid needs a rule of its own: create it anew, then=SGD(lr=0.1)")
         if self.first.flat is not None or self.then.flat is not None:
@@ -163,6 +168,7 @@ class Hybrid(Optimizer):
                 self._measured = dots64((p, p), (g, g))
 
     def settle(self) -> None:
+        self.current.settle()
         self.progress.step += 1
         if self.switch_event is None:
             if self.projection is not None:
@@ -174,6 +180,7 @@ class Hybrid(Optimizer):
     def report(self, epoch: int, **metrics: float) -> None:
         if epoch < 1:  # else a condition on epochs would be met an epoch late
             raise ValueError(f"report(epoch) is given the number of finished epochs, 1 after the first, not {epoch}")
+        self.current.report(epoch, **metrics)
         self.progress.epoch = epoch
         self.progress.reports.append({name: float(value) for name, value in metrics.items()})
         if self.switch_event is None:
