@@ -20,9 +20,9 @@ from minidl.backend import to_numpy
 from minidl.optim.checks import pythons
 
 
-def is_own_rule(rule: type) -> bool:
-    """Whether the rule is the user's own, and so is checked at its first step."""
-    return not rule.__module__.startswith("minidl.optim.")
+def is_own_rule(thing: Any) -> bool:
+    """Whether a rule, and so it is checked at its first step, or a method of one is the user's own."""
+    return not str(thing.__module__).startswith("minidl.optim.")
 
 
 LONGEST = 100  # characters of a rule's name

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.optim.custom import NOISE
+from minidl.optim.custom import NOISE, is_own_rule
 
 Vectors = Mapping[str, Array]
 
@@ -51,7 +51,7 @@ def _check_vectors(rule: Any) -> None:
 def _check_decay(rule: Any) -> None:
     """Warn where a custom `decayed` does nothing, or is never called. It is tried on copies."""
     kind, block, twin = type(rule), rule.flat.blocks[0], _twin(rule)
-    if str(kind.decayed.__module__).startswith("minidl.optim."):
+    if not is_own_rule(kind.decayed):
         return
     twin.weight_decay = 0.5 if rule.weight_decay else 0.0  # and lr 0.5: in a warm-up the effect may round to nothing
     old, g = rule.flat.w[block], rule.flat.g[block]
@@ -62,7 +62,7 @@ def _check_decay(rule: Any) -> None:
     if found is None:
         raise TypeError(f"{kind.__name__}.decayed returns None, but the rule continues with what it returns: return g")
     acts, name = _differ(old, w) or _differ(g, found), f"{kind.__name__}.decayed"
-    in_update = not str(kind.update.__module__).startswith("minidl.optim.")  # as in LAMB, whose decay is in the step
+    in_update = is_own_rule(kind.update)  # as in LAMB, whose decay is in the step
     if rule.weight_decay and not acts and not in_update and bool((old != 0).any()):
         rule.flat.tell_once(
             (kind, "decay"),
@@ -130,8 +130,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
 
 def _updates(kind: Any, name: str) -> bool:
     """Whether an `update` of the class's own names the vector: it may fill it, in this step or later."""
-    own = not str(kind.update.__module__).startswith("minidl.optim.")
-    return own and name in getattr(getattr(kind.update, "__code__", None), "co_names", ())
+    return is_own_rule(kind.update) and name in getattr(getattr(kind.update, "__code__", None), "co_names", ())
 
 
 def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:

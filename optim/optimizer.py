@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from minidl.backend import kernel_for, same_bits
+from minidl.optim.custom import is_own_rule
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import described
@@ -35,7 +36,7 @@ def rate_to_show(optimizer: Optimizer) -> float:
 
 def has_own_step(kind: type[Optimizer]) -> bool:
     """Whether a class of the user's own takes its step otherwise: its Python would run only while it is captured."""
-    return any(not str(method.__module__).startswith("minidl.optim.") for method in (kind.step, kind.update))
+    return is_own_rule(kind.step) or is_own_rule(kind.update)
 
 
 class SwitchEvent(NamedTuple):
