@@ -25,7 +25,7 @@ from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
 TAKEN = (*COMMON, "d", "w", "w_shrunk")  # `Formula.whole` has lines for the last three
-WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # names in the generated loops; also number0, ...
+WORDS = {*NUMBERS, "choose", "float32", "float64"}  # names in the generated loops; also number0, ...
 
 
 class Given(NamedTuple):

@@ -217,7 +217,7 @@ class Rule(Optimizer):
                 state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
-            if flat.xp is np and self.smallest:
+            if flat.xp is np and self.flushes and self.t % EVERY == 0:
                 for v in state.values():
                     flush(v)
 
@@ -227,11 +227,9 @@ class Rule(Optimizer):
         return (self.whole or self).t
 
     @property
-    def smallest(self) -> float:
-        """State nearer to zero than this is set to zero in this step (see subnormal.py); 0.0: none is."""
-        dtype = self._bound().w.dtype
-        flushes = self.t % EVERY == 0 and means_nothing(getattr(self, "eps", 1.0), dtype)
-        return float(np.finfo(dtype).tiny) if flushes else 0.0
+    def flushes(self) -> bool:
+        """Whether 0 can take the place of subnormal numbers in this rule's state: see subnormal.py."""
+        return means_nothing(getattr(self, "eps", 1.0), self._bound().w.dtype)
 
     def settle(self) -> None:
         pass

@@ -21,7 +21,7 @@ from minidl.backend import Array
 from minidl.fast.formula import Parts, take_apart
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ready, share
-from minidl.fast.loops.words import entry
+from minidl.fast.loops.words import entry, flush, restore
 from minidl.fast.written import python_source
 
 WORTH = 1 << 15  # weights in a part
@@ -38,7 +38,7 @@ class Rule(Protocol):
     flat: Any
 
     @property
-    def smallest(self) -> float: ...
+    def flushes(self) -> bool: ...
     def lines(self) -> Lines | None: ...
     def given(self, lr: float) -> dict[str, Any]: ...
 
@@ -51,9 +51,9 @@ def step(rule: Rule) -> Any:
     if lines is None or w.dtype.char not in DTYPES or not all(fits(array, w) for array in arrays):
         return NotImplemented
     parts, update = made(lines, rule.vectors, rule.p is not None, DTYPES[w.dtype.char])
-    numbers = parts.work_out(rule.given(rule.rate) | {"_smallest": rule.smallest})
+    numbers = parts.work_out(rule.given(rule.rate))
     team = ready() if len(w) >= 2 * WORTH else ready(0)  # a single part needs no help
-    update(team, np.array(numbers, w.dtype), *arrays)
+    update(team, rule.flushes, np.array(numbers, w.dtype), *arrays)
     return None
 
 
@@ -64,7 +64,7 @@ def fits(array: Any, w: Array) -> bool:
 
 @cache
 def made(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str) -> tuple[Parts, Callable[..., None]]:
-    """The parts of a formula, and its loop: update(team, numbers, w, g, *state, *p)."""
+    """The parts of a formula, and its loop: update(team, flushes, numbers, w, g, *state, *p)."""
     written = lines, vectors, keeps_step, dtype
     # numba's cache identifies functions by name: those of another formula need another name
     name = f"rule_{hashlib.sha256(source(*written).encode()).hexdigest()[:16]}"
@@ -73,10 +73,9 @@ def made(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str) -
 
 
 def apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
-    """What is computed once per step, and what for each weight; state closer to 0 than _smallest becomes 0."""
-    pairs = [(symbol, expression) for symbol, expression, _ in lines]
-    pairs += [(name, f"0 if abs({name}) < _smallest else {name}") for name in vectors]
-    return take_apart(tuple(pairs), ("w_old", "g", *(f"{name}_old" for name in vectors)), (*vectors, "p"))
+    """What is computed once per step, and what for each weight."""
+    pairs = tuple((symbol, expression) for symbol, expression, _ in lines)
+    return take_apart(pairs, ("w_old", "g", *(f"{name}_old" for name in vectors)), (*vectors, "p"))
 
 
 def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str, name: str = "update") -> str:
@@ -90,17 +89,20 @@ def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str,
 {python_source(parts, stored, f"{name}_of_one", lambda value: f"{dtype}({value})")}
 
 @part
-def {name}_of_part(part, parts, numbers, {", ".join(arrays)}):
+def {name}_of_part(part, parts, flushes, numbers, {", ".join(arrays)}):
+    before = flush() if flushes else 0  # subnormal numbers
     here = stretch(len(w_), part, parts)
     {", ".join(arrays)} = {", ".join(f"{array}[here]" for array in arrays)}
     for i in range(len(w_)):
         {", ".join(f"{vector}_[i]" for vector in stored)} = {name}_of_one({", ".join(given)})
+    if flushes:
+        restore(before)
 
 
 @loop
-def {name}(team, numbers, {", ".join(arrays)}):
+def {name}(team, flushes, numbers, {", ".join(arrays)}):
     parts = cuts(len(w_))
-    share(team, parts, entry({name}_of_part, (parts, numbers, {", ".join(arrays)})))
+    share(team, parts, entry({name}_of_part, (parts, flushes, numbers, {", ".join(arrays)})))
 """
 
 
@@ -122,5 +124,6 @@ def stretch(n, i, parts):
 
 _SCOPE = {
     "__name__": __name__, "part": part, "loop": loop, "share": share, "entry": entry, "cuts": cuts, "stretch": stretch,
+    "flush": flush, "restore": restore,
     "float32": np.float32, "float64": np.float64, "sqrt": math.sqrt, "exp": math.exp, "log": math.log,
 }  # fmt: skip
