@@ -12,7 +12,6 @@ from minidl.fast.threads import use_threads
 from minidl.optim import SGD, SWATS, Adam, Formula, Given, Line, Rule
 from minidl.optim.projection import dots64
 from minidl.optim.subnormal import EVERY
-from minidl.optim.subnormal import EVERY
 from tests.test_formula import RULES, Anchored, Compares
 
 pytest.importorskip("numba")

@@ -13,7 +13,7 @@ from minidl.optim import (
     FlatParameters,
 )
 from minidl.optim.rule import clip
-from minidl.optim.subnormal import EVERY, flush
+from minidl.optim.subnormal import flush
 from tests.test_optim import RULES, START, feed, parameters, values
 
 # ---- the flat vector ----

@@ -1,7 +1,8 @@
 """Products of stacks of matrices, as in attention: one BLAS call for each matrix, as in NumPy.
 
-So the bits are NumPy's (but for subnormal numbers, see words.flush), while threads share the matrices. What NumPy computes without BLAS's gemm is left to it:
-vectors, and a matrix times its own transpose. So are stacks whose axes are permuted in memory.
+So the bits are NumPy's (but for subnormal numbers, see words.flush), while threads share the matrices. What NumPy
+computes without BLAS's gemm is left to it: vectors, and a matrix times its own transpose. So are stacks whose axes are
+permuted in memory.
 """
 
 from __future__ import annotations
