@@ -217,7 +217,7 @@ class Rule(Optimizer):
                 state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
-            if flat.xp is np and self.flushes and self.t % EVERY == 0:
+            if flat.xp is np and self.t % EVERY == 0 and self.flushes:
                 for v in state.values():
                     flush(v)
 
