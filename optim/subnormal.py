@@ -6,8 +6,8 @@ its digits. Below that are the subnormal numbers, down to 1.4e-45, with fewer an
 because nine tenths of the smallest few rounds to the same number. They do not affect the weights, unless a rule divides
 by them and by a tiny eps: then they stay. But a processor handles them in a slow path, forty times slower, at every
 step. So from time to time they are set to zero. In compiled loops the processor itself takes 0 for them, in update
-rules and in matrix products: see `flush` in minidl/fast/loops/words.py. PyTorch can have it do so everywhere
-(torch.set_flush_denormal); on a GPU they cost nothing.
+rules and in matrix products: see `ignore_subnormals` in minidl/fast/loops/words.py. PyTorch can have it do so
+everywhere (torch.set_flush_denormal); on a GPU they cost nothing.
 """
 
 from __future__ import annotations

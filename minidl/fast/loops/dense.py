@@ -8,7 +8,7 @@ from minidl.fast.loops.compiler import compiles_for, loop, part, processor
 from minidl.fast.loops.layout import turn
 from minidl.fast.loops.sums import sum_columns
 from minidl.fast.loops.team import share
-from minidl.fast.loops.words import copy, entry, flush, gemm, restore
+from minidl.fast.loops.words import copy, entry, gemm, ignore_subnormals, restore
 
 WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
 LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
@@ -70,7 +70,8 @@ def even(n, most, step):
 def product(blas, a, b, c, beta):
     """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). a and b are row- or column-major, c is row-major.
 
-    Results that are subnormal become 0: the gradients of a batch that is fitted well are, and took most of the time.
+    Subnormal numbers count as 0, in a, b and c: the gradients of a batch that is fitted well are such numbers, and took
+    most of the time.
     """
     m, n = c.shape
     k = a.shape[1]
@@ -82,7 +83,7 @@ def product(blas, a, b, c, beta):
     rows, columns, terms = sizes(m, n, k, turn_b)
     gathers = APART > 0 and m >= MANY and not turn_b and b.strides[0] % APART == 0
     copied = np.empty((terms, columns) if gathers else (0, 0), c.dtype)
-    before = flush()
+    before = ignore_subnormals()
     for j in range(0, n, columns):
         for t in range(0, k, terms):
             wide, deep, block = min(columns, n - j), min(terms, k - t), b[t:, j:]

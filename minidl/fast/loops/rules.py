@@ -21,7 +21,7 @@ from minidl.backend import Array
 from minidl.fast.formula import Parts, take_apart
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ready, share
-from minidl.fast.loops.words import entry, flush, restore
+from minidl.fast.loops.words import entry, ignore_subnormals, restore
 from minidl.fast.written import python_source
 
 WORTH = 1 << 15  # weights in a part
@@ -90,7 +90,7 @@ def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str,
 
 @part
 def {name}_of_part(part, parts, flushes, numbers, {", ".join(arrays)}):
-    before = flush() if flushes else 0  # subnormal numbers
+    before = ignore_subnormals() if flushes else 0
     here = stretch(len(w_), part, parts)
     {", ".join(arrays)} = {", ".join(f"{array}[here]" for array in arrays)}
     for i in range(len(w_)):
@@ -124,6 +124,6 @@ def stretch(n, i, parts):
 
 _SCOPE = {
     "__name__": __name__, "part": part, "loop": loop, "share": share, "entry": entry, "cuts": cuts, "stretch": stretch,
-    "flush": flush, "restore": restore,
+    "ignore_subnormals": ignore_subnormals, "restore": restore,
     "float32": np.float32, "float64": np.float64, "sqrt": math.sqrt, "exp": math.exp, "log": math.log,
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Products of stacks of matrices, as in attention: one BLAS call for each matrix, as in NumPy.
 
-So the bits are NumPy's (but for subnormal numbers, see words.flush), while threads share the matrices. What NumPy
+So the bits are NumPy's (but for subnormal numbers, which count as 0), while threads share the matrices. What NumPy
 computes without BLAS's gemm is left to it: vectors, and a matrix times its own transpose. So are stacks whose axes are
 permuted in memory.
 """
@@ -15,7 +15,7 @@ from minidl.backend import CPU, Array
 from minidl.fast import blas
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ready, share
-from minidl.fast.loops.words import entry, flush, gemm, restore
+from minidl.fast.loops.words import entry, gemm, ignore_subnormals, restore
 from minidl.tensor import Tensor, record
 
 WORTH = 1 << 18  # multiplications in a part
@@ -30,7 +30,7 @@ def products_part(i, parts, address, sizes, a, b, c):
     """The matrices that are part i."""
     q, n, k, m = sizes
     (a_first, a_p, a_q, a_turned, a_lead), (b_first, b_p, b_q, b_turned, b_lead) = a, b
-    before = flush()
+    before = ignore_subnormals()
     for j in range(len(c) * i // parts, len(c) * (i + 1) // parts):
         left, right = a_first + j // q * a_p + j % q * a_q, b_first + j // q * b_p + j % q * b_q
         gemm(address, a_turned, b_turned, n, m, k, left, a_lead, right, b_lead, c.dtype.type(0), c[j], m)

@@ -1,4 +1,4 @@
-"""Intrinsics for what Python cannot express: atomic operations, function pointers, BLAS."""
+"""Intrinsics for what Python cannot express: atomic operations, function pointers, BLAS, a processor's modes."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any,
 
 
 @intrinsic
-def flush(_: Any) -> Any:
+def ignore_subnormals(_: Any) -> Any:
     """From now on this thread computes with 0 for subnormal numbers, which are too small for all their digits; returns
     what `restore` takes. On x86 computing with them takes up to a hundred times as long."""
 
@@ -199,7 +199,7 @@ def flush(_: Any) -> Any:
 
 @intrinsic
 def restore(_: Any, before: Any) -> Any:
-    """Compute with subnormal numbers as before `flush`."""
+    """Compute with subnormal numbers as before `ignore_subnormals`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if builder.module.triple.startswith("x86_64"):
