@@ -8,17 +8,18 @@ it starts with momentum (`carry`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from minidl.backend import Array, to_numpy
-from minidl.optim.adam import Adam, AdamW
+from minidl.optim.adam import Adam
 from minidl.optim.checks import at_least, number, parts_of, within
 from minidl.optim.custom import options_of
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import ParamsOrGroups, read_groups, scaled
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
+from minidl.optim.phases import LrAfter, check_carry, check_decay, check_rules, checked_rate
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
 from minidl.optim.rule import Rule
@@ -26,9 +27,6 @@ from minidl.optim.sgd import SGD
 from minidl.optim.switch import Condition, Test, as_condition
 from minidl.optim.switch_state import sum_of_conditions
 from minidl.optim.verdict import verdict_of
-
-MEASURED = ("projected", "matched")  # what lr_after may be: a rate measured in the first phase
-LrAfter: TypeAlias = float | str | Callable[[Progress], float] | None
 
 
 class Hybrid(Optimizer):
@@ -74,10 +72,13 @@ class Hybrid(Optimizer):
         carry: str = "nothing",
         decay_after: str | None = None,
     ) -> None:
+        check_rules(first, then)
         self.first, self.then = first, then
         self.switch: Condition = as_condition(switch)
-        self.lr_after, self.carry, self.decay_after = lr_after, carry, decay_after
-        self._check()
+        self.lr_after = checked_rate(lr_after, then)
+        self.carry, self.decay_after = carry, decay_after
+        check_carry(carry, first, then, lr_after)
+        check_decay(decay_after, first, then)
         self.progress = Progress()
         self.projection: Projection | None = None
         if self.switch.needs_projection or lr_after == "projected" or callable(lr_after):
@@ -100,41 +101,6 @@ class Hybrid(Optimizer):
         if self.projection is not None or lr_after == "matched":
             first.keep_step()
         first._taken = then._taken = True
-
-    def _check(self) -> None:
-        for rule in (self.first, self.then):
-            if not isinstance(rule, Rule):
-                what = f"the class {rule.__name__} itself" if isinstance(rule, type) else f"a {type(rule).__name__}"
-                raise TypeError(f"first and then must be rules, as in first=Adam(lr=1e-3), got {what}")
-            rule.check()
-            if type(rule).step is not Optimizer.step:
-                raise TypeError(
-                    f"{type(rule).__name__} has a step() of its own, which a Hybrid does not call: it calls advance(), "
-                    "update() and settle(), so put it into one of these"
-                )
-        if self.first is self.then or self.first._taken or self.then._taken:
-            raise ValueError("each phase of each Hybrid needs a rule of its own: create it anew, then=SGD(lr=0.1)")
-        if self.first.flat is not None or self.then.flat is not None:
-            raise ValueError("Hybrid binds its rules itself: pass them without parameters, as in first=Adam(lr=1e-3)")
-        if isinstance(self.lr_after, str) and self.lr_after not in MEASURED:
-            raise ValueError(f"lr_after must be 'projected', 'matched', a number or a function, got {self.lr_after!r}")
-        if isinstance(self.lr_after, str) and not isinstance(self.then, SGD):
-            raise ValueError(f"lr_after={self.lr_after!r} is a rate for SGD, but then is {type(self.then).__name__}")
-        if self.lr_after is not None and not isinstance(self.lr_after, str) and not callable(self.lr_after):
-            self.lr_after = at_least("lr_after", self.lr_after, 0)
-        if self.carry not in ("nothing", "momentum"):
-            raise ValueError(f"carry must be 'nothing' or 'momentum', got {self.carry!r}")
-        if self.carry == "momentum":
-            if not isinstance(self.first, Adam) or not isinstance(self.then, SGD) or self.then.momentum == 0:
-                raise ValueError("carry='momentum' needs first=Adam and then=SGD with momentum > 0")
-            if self.lr_after == "matched":
-                raise ValueError("lr_after='matched' sizes a first step without momentum: use carry='nothing'")
-        if self.decay_after not in (None, "matched"):
-            raise ValueError(f"decay_after must be 'matched' or None, got {self.decay_after!r}")
-        if self.decay_after and not (
-            isinstance(self.first, AdamW) and isinstance(self.then, SGD) and self.then.weight_decay > 0
-        ):
-            raise ValueError("decay_after='matched' needs first=AdamW and then=SGD, both with a weight decay")
 
     # ---- the step and the switch ------------------------------------------------------------------------------
 
@@ -201,7 +167,7 @@ class Hybrid(Optimizer):
             self.then.set_peak(rate)
         peak = getattr(self.then.lr_or_schedule, "peak", self.then.lr) if rate is None else rate
         if self.decay_after and peak > 0:
-            assert isinstance(self.then, SGD)  # see _check
+            assert isinstance(self.then, SGD)  # see phases.py
             shrinks = peak * self.outside / (1 - self.then.momentum) * self.then.weight_decay
             self.then.scale_decay(self.first.rate * self.first.weight_decay / shrinks)
         self.switch_event = SwitchEvent(self.switch_step, self.progress.epoch, self.then.lr, reason)
@@ -213,7 +179,7 @@ class Hybrid(Optimizer):
             return number("the learning rate that lr_after returned", self.lr_after(self.progress))
         if not isinstance(self.lr_after, str):
             return float(self.lr_after)
-        assert isinstance(self.then, SGD)  # see _check
+        assert isinstance(self.then, SGD)  # see phases.py
         mu = self.then.momentum
         if self.lr_after == "projected":
             return None if self.progress.lam is None else (1 - mu) * self.progress.lam

@@ -21,8 +21,9 @@ from minidl.backend import Array, get_backend
 from minidl.optim.checks import at_least, refuse
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.groups import Group
-from minidl.optim.hybrid import MEASURED, Hybrid
+from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
+from minidl.optim.phases import MEASURED
 from minidl.optim.rule import Rule
 from minidl.optim.swats import SWATS
 from minidl.optim.torch_state import ABSENT, OPTIONS, check_fixed, own_state, rows_of, set_option

@@ -115,7 +115,6 @@ SHARED = {
     "A1": [("conv2d", "def vjp_x(g: Array) -> Array:")],
     "A2": BESIDE,
     "A3": [
-        ("Hybrid._start_then", 'if self.carry == "momentum":'),
         ("ADAM", 'Given("b1", "how slowly m forgets", "betas[0]"),'),
         ("ADAM", 'Given("eps", "keeps the division finite"),'),
         ("ADAM", 'Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),'),

@@ -20,7 +20,7 @@ from minidl.data.mnist import absolute
 from minidl.data.splits import split
 from minidl.module import Module, device_of
 from minidl.optim import Optimizer, parse_switch
-from minidl.optim.hybrid import MEASURED
+from minidl.optim.phases import MEASURED
 from minidl.trainer import Trainer
 from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
