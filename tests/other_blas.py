@@ -17,7 +17,7 @@ class OtherBlas:
 
     def __init__(self, size: Any, *, right: bool = True, reads: bool = False) -> None:
         """size  the C type of its sizes;  right  whether it multiplies as it should;  reads  C even if it is times 0"""
-        self.calls = 0
+        self.calls: list[tuple[int, int, int]] = []  # m, n and k of each
 
         def gemm(real: Any) -> Any:
             def matrix(address: int, rows: int, columns: int, lead: int) -> Any:
@@ -26,7 +26,7 @@ class OtherBlas:
 
             def call(order: int, turn_a: int, turn_b: int, m: int, n: int, k: int, alpha: float, a: int, lda: int,
                      b: int, ldb: int, beta: float, c: int, ldc: int) -> None:  # fmt: skip
-                self.calls += 1
+                self.calls.append((m, n, k))
                 assert order == 101, "row-major"
                 left = matrix(a, m, k, lda) if turn_a == 111 else matrix(a, k, m, lda).T
                 right_ = matrix(b, k, n, ldb) if turn_b == 111 else matrix(b, n, k, ldb).T
@@ -39,3 +39,8 @@ class OtherBlas:
             return ctypes.CFUNCTYPE(None, *kinds)(call)
 
         self.cblas_sgemm, self.cblas_dgemm = gemm(ctypes.c_float), gemm(ctypes.c_double)
+
+    def address(self, dtype: Any) -> int:
+        """That of cblas_sgemm or cblas_dgemm."""
+        function = self.cblas_sgemm if dtype == np.float32 else self.cblas_dgemm
+        return ctypes.cast(function, ctypes.c_void_p).value or 0

@@ -465,7 +465,7 @@ def test_the_loops_can_call_a_blas_with_sizes_of_32_or_64_bits(dtype: Any, monke
             library = OtherBlas(size, right=right)
             monkeypatch.setattr(ctypes, "PyDLL", lambda _, library=library: library)
             assert bool(fast_blas.gemm_of("another", dtype)) is right
-            assert library.calls == 1
+            assert library.calls == [(2, 4, 3)]
     for library in (OtherBlas(ctypes.c_int64, reads=True), object()):
         monkeypatch.setattr(ctypes, "PyDLL", lambda _, library=library: library)
         assert fast_blas.gemm_of("another", dtype) == 0
@@ -481,6 +481,13 @@ def test_where_numpy_does_not_lead_to_its_blas_threadpoolctl_does(monkeypatch: p
     assert fast_blas.gemm.__wrapped__("float32") == address
     monkeypatch.setattr(fast_blas, "_loaded", list)
     assert fast_blas.gemm.__wrapped__("float32") == 0
+
+
+def test_the_loops_are_told_which_kernels_do_not_pack_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS's for AVX-512. What decides is what OpenBLAS chose, not what the processor has."""
+    for name, unpacked in (("SkylakeX", 900_000), ("Haswell", 0), ("Zen", 0), ("unknown", 0)):
+        monkeypatch.setattr(fast_blas, "kernels", lambda name=name: name)
+        assert fast_blas.for_loops.__wrapped__("float32") == (fast_blas.gemm("float32"), unpacked)
 
 
 def test_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

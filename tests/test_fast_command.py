@@ -1,5 +1,6 @@
 """`python -m minidl.fast` compiles all loops beforehand; and a run says whether it computes in them."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -112,6 +113,19 @@ def test_clear(tmp_path):
     assert first.stdout == f"0 files removed from {folder}\n", first.stderr
     assert second.stdout == f"2 files removed from {folder}\n", second.stderr
     assert [file.name for file in folder.iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_loops_of_older_sources_count_as_compiled(tmp_path, monkeypatch, capsys):
+    """After an upgrade it took a minute and said "0 compiled, 73 were cached already": they replace the older files."""
+    command = importlib.import_module("minidl.fast.__main__")
+    for name in ("older.nbc", "kept.nbc"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    monkeypatch.setattr(command, "everything", lambda: [(None, None, None)])
+    monkeypatch.setattr(command, "train", lambda *_: [(tmp_path / name).touch() for name in ("older.nbc", "new.nbc")])
+    assert command.compile_all(tmp_path, ["float32"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 compiled in 0 s, 1 were cached already; folder: ")
 
 
 def asked(*lines, **env):

@@ -157,13 +157,14 @@ def compile_all(folder: Path, dtypes: Sequence[str]) -> int:
 
     with redirect_stderr(io.StringIO()):
         announce()  # marks the message as shown: this command prints its own
-    before, start = len(files(folder, "nbc")), time.perf_counter()
+    before, start = cached(folder), time.perf_counter()
     for dtype in dtypes:
         print(f"compiling the loops for {dtype}, with {fast.version()}: about a minute", flush=True)
         for model, rule, loss in everything():
             train(model, rule, loss, np.dtype(dtype))
-    count = len(files(folder, "nbc")) - before
-    print(f"{count} compiled in {time.perf_counter() - start:.0f} s, {before} were cached already; folder: {folder}")
+    now, seconds = cached(folder), time.perf_counter() - start
+    kept = len(now.items() & before.items())
+    print(f"{len(now) - kept} compiled in {seconds:.0f} s, {kept} were cached already; folder: {folder}")
     return DONE
 
 
@@ -183,6 +184,11 @@ def kept_in() -> Path | None:
     dispatcher: Any = now
     folder = dispatcher.stats.cache_path
     return Path(folder) if os.access(folder, os.W_OK) else None
+
+
+def cached(folder: Path) -> dict[Path, int]:
+    """The compiled loops, and when each was compiled: those of older sources are replaced."""
+    return {file: file.stat().st_mtime_ns for file in files(folder, "nbc")}
 
 
 def files(folder: Path, ending: str) -> list[Path]:

@@ -13,17 +13,15 @@ from minidl.fast.loops.words import copy, entry, gemm, ignore_subnormals, restor
 WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
 LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
 PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
-# BLAS packs matrices before it multiplies them, and with AVX-512, where it multiplies twice as fast, packing takes a
-# fifth of the time. Small matrices it multiplies without packing. So with AVX-512 a product is split into blocks of at
-# most SMALL multiplications, WIDE columns and DEEP terms, or FAR with FEW rows of a. Those of a product a b^T have at
-# most FAR terms and FLAT results, unless its sums are SHORT: then it is faster as a whole, and faster still with a
-# transposed copy of b.
+# `blas` is what blas.for_loops() returns: gemm, and up to how many multiplications it does not pack; 0 if it packs all.
+# A larger product is split into blocks that are not packed, of at most WIDE columns and DEEP terms, or FAR with FEW
+# rows of a. Those of a product a b^T have at most FAR terms and FLAT results, unless its sums are SHORT: then it is
+# faster as a whole, and faster still with a transposed copy of b.
 # Intel's processors have a larger first cache and slower ones behind it: there a block of b stays in the first. If rows
 # of b are a multiple of APART bytes long, they compete for the same places in it, and MANY rows of a pay for a copy.
 AMD = processor().startswith("znver")
-SMALL = 900_000 if compiles_for("avx512f") else 0
 WIDE, DEEP, FAR, FEW, FLAT, SHORT = 64, 800 if AMD else 96, 800, 32, 1024, 112
-MANY, APART = 96, 2048 if SMALL and not AMD else 0
+MANY, APART = 96, 0 if AMD else 2048
 LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is transposed
 
@@ -49,13 +47,13 @@ def lines_of(i, parts, lines):
 
 
 @part
-def sizes(m, n, k, dots):
+def sizes(m, n, k, dots, unpacked):
     """The block (rows, columns, terms) of a product (m, k) @ (k, n) that BLAS gets at a time; `dots`: it is a @ b^T."""
-    as_it_is = k < SHORT if dots and m * n > FLAT else m * n * k <= SMALL
-    if as_it_is or not SMALL:
+    as_it_is = k < SHORT if dots and m * n > FLAT else m * n * k <= unpacked
+    if as_it_is or not unpacked:
         return m, n, k
     columns, terms = even(n, WIDE, 16) if AMD else min(n, WIDE), even(k, FAR if dots or m < FEW else DEEP, 16)
-    results = min(SMALL // terms, FLAT) if dots else SMALL // terms
+    results = min(unpacked // terms, FLAT) if dots else unpacked // terms
     return even(m, max(1, results // columns // 4) * 4, 4), columns, terms
 
 
@@ -73,6 +71,7 @@ def product(blas, a, b, c, beta):
     Subnormal numbers count as 0, in a, b and c: the gradients of a batch that is fitted well are such numbers, and took
     most of the time.
     """
+    address, unpacked = blas
     m, n = c.shape
     k = a.shape[1]
     turn_a = a.strides[1] != a.itemsize and k > 1
@@ -80,8 +79,8 @@ def product(blas, a, b, c, beta):
     lda = max(a.strides[1 if turn_a else 0] // a.itemsize, m if turn_a else k)
     ldb = max(b.strides[1 if turn_b else 0] // b.itemsize, k if turn_b else n)
     ldc = max(c.strides[0] // c.itemsize, n)
-    rows, columns, terms = sizes(m, n, k, turn_b)
-    gathers = APART > 0 and m >= MANY and not turn_b and b.strides[0] % APART == 0
+    rows, columns, terms = sizes(m, n, k, turn_b, unpacked)
+    gathers = unpacked > 0 and APART > 0 and m >= MANY and not turn_b and b.strides[0] % APART == 0
     copied = np.empty((terms, columns) if gathers else (0, 0), c.dtype)
     before = ignore_subnormals()
     for j in range(0, n, columns):
@@ -92,7 +91,7 @@ def product(blas, a, b, c, beta):
                     copy(copied[row], block[row], wide)
                 block, ldb = copied[0:, 0:], columns  # sliced, for it must have the type of b[t:, j:]
             for i in range(0, m, rows):
-                gemm(blas, turn_a, turn_b, min(rows, m - i), wide, deep, a[i:, t:], lda, block, ldb,
+                gemm(address, turn_a, turn_b, min(rows, m - i), wide, deep, a[i:, t:], lda, block, ldb,
                      c.dtype.type(1 if t else beta), c[i:, j:], ldc)  # fmt: skip
     restore(before)
 
@@ -136,11 +135,11 @@ def add_up(sums, c):
 
 
 @part
-def better_transposed(c, terms):
+def better_transposed(blas, c, terms):
     """Whether c = a @ b^T is faster with a transposed copy of b: its sums are short, or enough rows share the copy."""
     rows, columns = c.shape
     enough = 2 * (terms if AMD else max(MANY, columns))
-    return SMALL > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= enough and columns >= WIDE))
+    return blas[1] > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= enough and columns >= WIDE))
 
 
 @part
@@ -166,7 +165,7 @@ def matmul(team, blas, a, b, c, turned):
         add_up(sums, c)
     elif turned == LEFT:
         share(team, parts, entry(product_part, (parts, by_rows, blas, a.T, b, c)))
-    elif turned == RIGHT and better_transposed(c, terms):
+    elif turned == RIGHT and better_transposed(blas, c, terms):
         share(team, parts, entry(product_part, (parts, by_rows, blas, a, transposed(b), c)))
     elif turned == RIGHT:
         share(team, parts, entry(product_part, (parts, by_rows, blas, a, b.T, c)))
@@ -211,7 +210,7 @@ def forward(team, blas, x, w, b, y, relu):
         share(team, in_depth, entry(deep_part, (in_depth, blas, x, w.T, sums)))
         add_up(sums, y)
         finish(y, slice(0, len(y)), slice(0, len(w)), b, relu)
-    elif better_transposed(y, terms):
+    elif better_transposed(blas, y, terms):
         share(team, parts, entry(forward_part, (parts, by_rows, blas, x, transposed(w), b, y, relu)))
     else:
         share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w.T, b, y, relu)))

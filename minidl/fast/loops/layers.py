@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import CPU, Array
-from minidl.fast.blas import gemm
+from minidl.fast.blas import for_loops
 from minidl.fast.linear import place, plain
 from minidl.fast.loops import dense, images, stacks
 from minidl.fast.loops.layout import FEW, empty, stored, usual
@@ -62,7 +62,7 @@ def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
     output adds the bias and clamps at 0."""
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented
-    call, dtype, (n_out, n_in) = gemm(x.dtype), x.dtype, w.shape
+    call, dtype, (n_out, n_in) = for_loops(x.dtype), x.dtype, w.shape
     if b is not None and b.shape != (n_out,):
         return NotImplemented
     rows, weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
@@ -103,7 +103,7 @@ def matmul(a: Tensor, b: Any) -> Any:
         return NotImplemented
     if b.ndim > 2:
         return stacks.matmul(a, b)
-    (k, m), call, dtype, work = b.shape, gemm(a.dtype), a.dtype, a.data.size * b.shape[1]
+    (k, m), call, dtype, work = b.shape, for_loops(a.dtype), a.dtype, a.data.size * b.shape[1]
     turned = b.data.T.flags.c_contiguous and not b.data.flags.c_contiguous  # as in x @ w.T, without a copy of w
     left, right = np.ascontiguousarray(a.data).reshape(-1, k), b.data.T if turned else np.ascontiguousarray(b.data)
     forward, back = (dense.RIGHT, dense.NEITHER) if turned else (dense.NEITHER, dense.RIGHT)
@@ -192,7 +192,7 @@ class Convolution:
     def output(self) -> Tensor:
         self.filters = as_matrix(self.w.data, self.few)  # backward may come after the weights have changed
         images.forward(
-            ready(self.work), gemm(self.dtype), self.images, self.filters,
+            ready(self.work), for_loops(self.dtype), self.images, self.filters,
             added(self.b, len(self.w), self.dtype, self.relu), self.y, self.winners, self.few, self.few_out,
             self.size, tuple(self.kernel), self.stride, self.padding, self.relu, self.pool,
         )  # fmt: skip
@@ -216,7 +216,7 @@ class Convolution:
         dx = CPU.empty(self.images.shape, dtype) if asks else nothing(4, dtype)
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
         dw = place(w) if w.requires_grad else CPU.empty(w.shape, dtype)
-        known = ready(self.work), gemm(dtype), stored(g, self.few_out), self.y, self.winners, self.images
+        known = ready(self.work), for_loops(dtype), stored(g, self.few_out), self.y, self.winners, self.images
         through = asks and self._goes_through()
         if through:
             turned, (ph, pw), (kh, kw) = as_matrix(turn(w.data), self.few_out), self.padding, kernel
