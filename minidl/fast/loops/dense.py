@@ -13,6 +13,7 @@ from minidl.fast.loops.words import copy, entry, gemm, ignore_subnormals, restor
 WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
 LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
 PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
+SIDE, MANY_LINES = 4, 512  # parts along each side, of a product with so many rows and columns
 # `blas` is what blas.for_loops() returns: gemm, and up to how many multiplications it does not pack; 0 if it packs all.
 # A larger product is split into blocks that are not packed, of at most WIDE columns and DEEP terms, or FAR with FEW
 # rows of a. Those of a product a b^T have at most FAR terms and FLAT results, unless its sums are SHORT: then it is
@@ -34,9 +35,16 @@ def cuts(c, terms, lines):
 
 @part
 def cut(c, terms):
-    """Whether c is split by rows, not by columns, and into how many parts. Each part needs all of the other matrix."""
-    by_rows = len(c) > 2 * c.shape[1]
-    return by_rows, cuts(c, terms, len(c) if by_rows else c.shape[1])
+    """Into how many parts c is split along its rows, and how many along its columns.
+
+    BLAS packs, for each part, its rows of one matrix and its columns of the other: least if the parts are square.
+    """
+    rows, columns = c.shape
+    if rows > 2 * columns:
+        return cuts(c, terms, rows), 1
+    if min(rows, columns) >= MANY_LINES and c.size * terms >= PARTS * WORTH:
+        return SIDE, SIDE
+    return 1, cuts(c, terms, columns)
 
 
 @part
@@ -97,13 +105,17 @@ def product(blas, a, b, c, beta):
 
 
 @part
-def product_part(i, parts, by_rows, blas, a, b, c):
-    """Part i of a product: some rows, or some columns."""
-    lines = lines_of(i, parts, len(c) if by_rows else c.shape[1])
-    if by_rows:
-        product(blas, a[lines], b, c[lines], 0)
-    else:
-        product(blas, a, b[:, lines], c[:, lines], 0)
+def place_of(i, split, c):
+    """The rows and columns of part i."""
+    down, across = split
+    return lines_of(i // across, down, len(c)), lines_of(i % across, across, c.shape[1])
+
+
+@part
+def product_part(i, split, blas, a, b, c):
+    """Part i of a product."""
+    rows, columns = place_of(i, split, c)
+    product(blas, a[rows], b[:, columns], c[rows, columns], 0)
 
 
 @part
@@ -154,7 +166,8 @@ def transposed(b):
 def matmul(team, blas, a, b, c, turned):
     """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
     terms = len(a) if turned == LEFT else a.shape[1]
-    (by_rows, parts), in_depth = cut(c, terms), deep(c, terms)
+    split, in_depth = cut(c, terms), deep(c, terms)
+    parts = split[0] * split[1]
     if in_depth:
         sums = np.empty((in_depth, *c.shape), c.dtype)
         b = transposed(b) if turned == RIGHT else b
@@ -164,13 +177,13 @@ def matmul(team, blas, a, b, c, turned):
             share(team, in_depth, entry(deep_part, (in_depth, blas, a, b, sums)))
         add_up(sums, c)
     elif turned == LEFT:
-        share(team, parts, entry(product_part, (parts, by_rows, blas, a.T, b, c)))
+        share(team, parts, entry(product_part, (split, blas, a.T, b, c)))
     elif turned == RIGHT and better_transposed(blas, c, terms):
-        share(team, parts, entry(product_part, (parts, by_rows, blas, a, transposed(b), c)))
+        share(team, parts, entry(product_part, (split, blas, a, transposed(b), c)))
     elif turned == RIGHT:
-        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b.T, c)))
+        share(team, parts, entry(product_part, (split, blas, a, b.T, c)))
     else:
-        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
+        share(team, parts, entry(product_part, (split, blas, a, b, c)))
 
 
 # ---- forward ----
@@ -192,28 +205,28 @@ def finish(y, rows, columns, b, relu):
 
 
 @part
-def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
-    """Part i: some rows, or some columns, with bias and ReLU. w (in, out)."""
-    product_part(i, parts, by_rows, blas, x, w, y)
-    rows, columns = slice(0, len(y)), slice(0, w.shape[1])
-    lines = lines_of(i, parts, len(y) if by_rows else w.shape[1])
-    finish(y, lines if by_rows else rows, columns if by_rows else lines, b, relu)
+def forward_part(i, split, blas, x, w, b, y, relu):
+    """Part i, with bias and ReLU. w (in, out)."""
+    product_part(i, split, blas, x, w, y)
+    rows, columns = place_of(i, split, y)
+    finish(y, rows, columns, b, relu)
 
 
 @loop
 def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
     terms = x.shape[1]
-    (by_rows, parts), in_depth = cut(y, terms), deep(y, terms) if terms >= LONG else 0
+    split, in_depth = cut(y, terms), deep(y, terms) if terms >= LONG else 0
+    parts = split[0] * split[1]
     if in_depth:
         sums = np.empty((in_depth, *y.shape), y.dtype)
         share(team, in_depth, entry(deep_part, (in_depth, blas, x, w.T, sums)))
         add_up(sums, y)
         finish(y, slice(0, len(y)), slice(0, len(w)), b, relu)
     elif better_transposed(blas, y, terms):
-        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, transposed(w), b, y, relu)))
+        share(team, parts, entry(forward_part, (split, blas, x, transposed(w), b, y, relu)))
     else:
-        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w.T, b, y, relu)))
+        share(team, parts, entry(forward_part, (split, blas, x, w.T, b, y, relu)))
 
 
 # ---- backward ----
@@ -236,14 +249,14 @@ def mask_part(i, parts, g, y, out):
 
 
 @part
-def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
+def backward_part(i, for_w, split, sums, for_x, x_split, blas, g, x, w, dx, dw, db):
     """Part i: first come the parts of w's gradient, then those of x's, and last that of b."""
     if i < len(sums):
         deep_part(i, for_w, blas, g.T, x, sums)
     elif i < for_w:
-        product_part(i, for_w, by_rows, blas, g.T, x, dw)
+        product_part(i, split, blas, g.T, x, dw)
     elif i < for_w + for_x:
-        product_part(i - for_w, for_x, x_by_rows, blas, g, w, dx)
+        product_part(i - for_w, x_split, blas, g, w, dx)
     else:
         sum_columns(g, slice(0, len(db)), 1.0, db)
 
@@ -259,12 +272,11 @@ def backward(team, blas, g, y, x, w, dx, dw, db):
         parts = max(1, min(16, g.size >> 14))
         share(team, parts, entry(mask_part, (parts, g, y, masked)))
         g = masked
-    (by_rows, for_w), (x_by_rows, for_x) = cut(dw, len(x)), cut(dx, len(w))
-    in_depth = deep(dw, len(x))
+    split, x_split, in_depth = cut(dw, len(x)), cut(dx, len(w)), deep(dw, len(x))
     sums = np.empty((in_depth, *dw.shape), dw.dtype)
-    for_w = 0 if not dw.size else in_depth or for_w
-    for_x = 0 if not dx.size else for_x
+    for_w = 0 if not dw.size else in_depth or split[0] * split[1]
+    for_x = 0 if not dx.size else x_split[0] * x_split[1]
     parts = for_w + for_x + (1 if db.size else 0)
-    share(team, parts, entry(backward_part, (for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))
+    share(team, parts, entry(backward_part, (for_w, split, sums, for_x, x_split, blas, g, x, w, dx, dw, db)))
     if in_depth:
         add_up(sums, dw)
