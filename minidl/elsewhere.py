@@ -118,9 +118,7 @@ TENSORS: dict[str, str] = {
     "values": "t.max(dim) and t.min(dim) give only the values", "indices": "t.argmax(dim)",
     "median": "np.median(t.numpy()), for an even count the mean of the middle two, where PyTorch takes the smaller",
     "absolute": "ops.abs(t)", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
-    "register_hook": "backward() fills the .grad of leaves; change it before the step",
-    "retain_grad": "model.watched shows each layer's output; e = Tensor(np.zeros_like(t), requires_grad=True), added "
-    "to t, has t's gradient in e.grad",
+    "register_hook": "backward() fills the .grad of leaves, and of t after t.retain_grad(); change it before the step",
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)",
     "sort": "t[np.argsort(t.numpy())] of a vector",

@@ -132,15 +132,24 @@ class Tensor(Operators):
         while order:
             tensor = order.pop()  # from the loss towards the leaves
             g = pending.pop(tensor)
-            if tensor.node is None:
+            if tensor.node is None or tensor.node.retains:
                 tensor._accumulate(g)
-                continue
             for parent, vjp in _edges(tensor.node):
                 part = _fit(vjp(g), parent, tensor.node.name)
                 # Never `+=`: the array may be shared, as the two inputs of `a + b` share one gradient.
                 pending[parent] = pending[parent] + part if parent in pending else part
-            if not retain_graph:
+            if tensor.node is not None and not retain_graph:
                 tensor.node.edges, tensor.node.reads = None, ()
+
+    def retain_grad(self) -> None:
+        """Let backward() fill in `.grad` of this tensor too, though an operation made it; call it before backward().
+
+        Raises RuntimeError if it needs no gradient.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
+        if self.node is not None:
+            self.node.retains = True
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
@@ -194,6 +203,7 @@ class Node:
     name: str
     edges: tuple[Edge, ...] | None  # None once backward() has freed it
     reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
+    retains: bool = False  # whether backward() fills in its output's `.grad`, as that of a leaf
 
 
 # Operations whose output may be a view of their input.
@@ -293,7 +303,9 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     return g[...]  # a new object for each walk, by which a kernel knows which gradients it has already computed
 
 
-def _edges(node: Node) -> list[Edge]:
+def _edges(node: Node | None) -> list[Edge]:
+    if node is None:  # a leaf
+        return []
     if node.edges is None:
         raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
                            "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
@@ -316,8 +328,7 @@ def _topological_order(root: Tensor) -> list[Tensor]:
         elif tensor not in seen:
             seen.add(tensor)
             stack.append((tensor, True))
-            if tensor.node is not None:
-                stack.extend((parent, False) for parent, _ in _edges(tensor.node))
+            stack.extend((parent, False) for parent, _ in _edges(tensor.node))
     return order
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -556,3 +557,36 @@ def test_an_optimizer_of_another_network_is_told_in_a_loop_of_ones_own() -> None
     net(IMAGES).sum().backward()
     with pytest.warns(UserWarning, match=r"no gradient, .* parameters\(\) the optimizer was built with .*built again"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_each_intermediate_gradient_of_a_network_by_hand(loops: bool) -> None:
+    """As in lectures on backpropagation by hand, and as maps of what a network looks at need it: retain_grad()."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    table, w1, w2 = (rng.normal(size=size).astype(np.float32) for size in ((27, 10), (30, 64), (64, 27)))
+    letters, wanted = rng.integers(0, 27, (32, 3)), rng.integers(0, 27, 32)
+
+    def gradients(new: Any) -> dict[str, Any]:
+        c, a, b = (new(value) for value in (table, w1, w2))
+        made = {"emb": c[letters]}
+        made["cat"] = made["emb"].reshape(32, 30)
+        made["pre"] = made["cat"] @ a
+        made["mean"] = made["pre"].mean(0, keepdim=True)
+        made["diff"] = made["pre"] - made["mean"]
+        made["var"] = (made["diff"] ** 2).sum(0, keepdim=True) / 31
+        made["norm"] = made["diff"] * (made["var"] + 1e-5) ** -0.5
+        made["h"] = made["norm"].tanh()
+        made["logits"] = made["h"] @ b
+        made["probs"] = made["logits"].softmax(1)
+        made["loss"] = -made["probs"].log()[np.arange(32), wanted].mean()
+        for value in made.values():
+            value.retain_grad()
+        made["loss"].backward()
+        return {name: np.asarray(value.grad) for name, value in made.items()}
+
+    with minidl.no_fast() if not loops else nullcontext():
+        here = gradients(lambda value: Tensor(value, requires_grad=True))
+    there = gradients(lambda value: torch.tensor(value, requires_grad=True))
+    for name, gradient in there.items():
+        np.testing.assert_allclose(here[name], gradient, rtol=1e-4, atol=1e-6, err_msg=name)

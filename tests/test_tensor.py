@@ -178,6 +178,24 @@ def test_retain_graph_allows_a_second_backward():
     assert x.grad == 12
 
 
+def test_retain_grad_keeps_the_gradient_of_what_an_operation_made():
+    """The loss is (2x)^2 + 3(2x), so d(loss)/d(2x) = 2(2x) + 3."""
+    x = leaf([1.0, -2.0])
+    middle, other = x * 2, x + 1
+    loss = (middle**2 + 3 * middle + 0 * other).sum()
+    for t in (middle, loss, x, middle):
+        t.retain_grad()
+    loss.backward(retain_graph=True)
+    np.testing.assert_array_equal(middle.grad, 2 * middle.data + 3)
+    np.testing.assert_array_equal(x.grad, 2 * middle.grad)
+    assert loss.grad == 1
+    assert other.grad is None
+    loss.backward()
+    np.testing.assert_array_equal(middle.grad, 2 * (2 * middle.data + 3))
+    with pytest.raises(RuntimeError, match="no input of it requires one"):
+        Tensor([1.0]).retain_grad()
+
+
 def test_what_was_frozen_since_gets_no_gradient():
     x, w, b = leaf([1.0, 2.0]), leaf([3.0, 4.0]), leaf(5.0)
     for frozen in (x, w, b):

@@ -124,6 +124,16 @@ class Tensor(Operators):
         """
         raise NotImplementedError("A1: Tensor.backward is yours to write")
 
+    def retain_grad(self) -> None:
+        """Let backward() fill in `.grad` of this tensor too, though an operation made it; call it before backward().
+
+        Raises RuntimeError if it needs no gradient.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
+        if self.node is not None:
+            self.node.retains = True
+
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
             if self.home is not None:
@@ -176,6 +186,7 @@ class Node:
     name: str
     edges: tuple[Edge, ...] | None  # None once backward() has freed it
     reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
+    retains: bool = False  # whether backward() fills in its output's `.grad`, as that of a leaf
 
 
 # Operations whose output may be a view of their input.
@@ -275,7 +286,9 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     return g[...]  # a new object for each walk, by which a kernel knows which gradients it has already computed
 
 
-def _edges(node: Node) -> list[Edge]:
+def _edges(node: Node | None) -> list[Edge]:
+    if node is None:  # a leaf
+        return []
     if node.edges is None:
         raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
                            "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
