@@ -134,11 +134,13 @@ class Tensor(Operators):
             g = pending.pop(tensor)
             if tensor.node is None or tensor.node.retains:
                 tensor._accumulate(g)
+            if tensor.node is None:
+                continue
             for parent, vjp in _edges(tensor.node):
                 part = _fit(vjp(g), parent, tensor.node.name)
                 # Never `+=`: the array may be shared, as the two inputs of `a + b` share one gradient.
                 pending[parent] = pending[parent] + part if parent in pending else part
-            if tensor.node is not None and not retain_graph:
+            if not retain_graph:
                 tensor.node.edges, tensor.node.reads = None, ()
 
     def retain_grad(self) -> None:
@@ -146,10 +148,10 @@ class Tensor(Operators):
 
         Raises RuntimeError if it needs no gradient.
         """
-        if not self.requires_grad:
-            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
         if self.node is not None:
             self.node.retains = True
+        elif not self.requires_grad:
+            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
@@ -303,9 +305,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     return g[...]  # a new object for each walk, by which a kernel knows which gradients it has already computed
 
 
-def _edges(node: Node | None) -> list[Edge]:
-    if node is None:  # a leaf
-        return []
+def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
         raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
                            "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
@@ -328,7 +328,8 @@ def _topological_order(root: Tensor) -> list[Tensor]:
         elif tensor not in seen:
             seen.add(tensor)
             stack.append((tensor, True))
-            stack.extend((parent, False) for parent, _ in _edges(tensor.node))
+            if tensor.node is not None:
+                stack.extend((parent, False) for parent, _ in _edges(tensor.node))
     return order
 
 

@@ -129,10 +129,10 @@ class Tensor(Operators):
 
         Raises RuntimeError if it needs no gradient.
         """
-        if not self.requires_grad:
-            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
         if self.node is not None:
             self.node.retains = True
+        elif not self.requires_grad:
+            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
@@ -286,9 +286,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     return g[...]  # a new object for each walk, by which a kernel knows which gradients it has already computed
 
 
-def _edges(node: Node | None) -> list[Edge]:
-    if node is None:  # a leaf
-        return []
+def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
         raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
                            "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
