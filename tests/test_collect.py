@@ -283,6 +283,8 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
         folder, out, "--class-names", "a,b", module=MODULE
     )
     assert "a unique name" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
+    said = fails(folder, out, "--class-names", "a,b\tc,a", module=MODULE)
+    assert "a unique name of printable characters, not 'a', 'b\\tc'" in said
     for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
         assert "not" in fails(folder, out, *words, module=MODULE)
     assert "give 1 to 9,999 pixels" in fails(folder, out, "--size", "20000", module=MODULE)

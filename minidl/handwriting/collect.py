@@ -235,9 +235,12 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
         raise DataError(f"{len(names)} class names were given, but there are {len(folders)} folders: {listed(folders)}")
     if long := [name for name in names if len(name) > LONGEST_NAME]:
         raise DataError(f"a class name has {len(long[0]):,} characters: at most {LONGEST_NAME} are allowed")
-    plain = [name.translate(JOINERS).strip() for name in names]
-    if len(set(names)) != len(names) or not all(name and name.isprintable() for name in plain):
-        raise DataError(f"each class needs a unique name of printable characters, not {listed(names)}")
+    plain = {name: name.translate(JOINERS).strip() for name in names}
+    wrong = [name for name, n in Counter(names).items() if n > 1 or not plain[name] or not plain[name].isprintable()]
+    if wrong:
+        raise DataError(
+            f"each class needs a unique name of printable characters, not {listed([repr(name) for name in wrong])}"
+        )
     return names
 
 
