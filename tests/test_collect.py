@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from minidl import Trainer, load_mnist, nn, seed, split
-from minidl.data import DataError, read_idx
-from minidl.handwriting.collect import collect
+from minidl.data import DataError, read_idx, write_idx
+from minidl.handwriting.collect import collect, write_dataset
 from minidl.handwriting.folders import find_pictures, natural
 from minidl.handwriting.look import look
 from minidl.optim import Adam
@@ -445,3 +445,35 @@ def test_pictures_that_lie_in_train_itself(tmp_path):
 def test_a_folder_of_pictures_as_a_data_set_says_what_to_do(folder):
     with pytest.raises(DataError, match=r"folders of images: convert it to IDX files, python -m minidl\.data"):
         load_mnist(str(folder))
+
+
+def test_of_two_conversions_into_one_folder_one_is_refused(folder, tmp_path):
+    found, out = find_pictures(folder), tmp_path / "o"
+    first, second = collect(found, seed=1), collect(found, seed=2)  # both began before either wrote
+    write_dataset(out, first)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(DataError, match="already holds a data set: give another folder"):
+        write_dataset(out, second)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "class-names.txt").touch()  # another process has begun to write
+    with pytest.raises(DataError, match=r"holds a class-names\.txt"):
+        write_dataset(tmp_path / "p", second)
+
+
+def test_a_conversion_that_fails_leaves_nothing_in_the_way(folder, tmp_path, monkeypatch):
+    made, out, written = collect(find_pictures(folder)), tmp_path / "o", []
+
+    def full(path, array):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        write_idx(path, array)
+
+    monkeypatch.setattr("minidl.handwriting.collect.write_idx", full)
+    with pytest.raises(OSError, match="No space"):
+        write_dataset(out, made)
+    assert len(written) == 2
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    write_dataset(out, made)  # the same command again

@@ -247,15 +247,16 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
 # ---- to a folder ----
 
 
+_OURS = (CLASS_NAMES, POLARITY, *(names_of(part)[0] for part in PARTS))  # the files of a data set
+
+
 def check_out(out: Path) -> None:
     """Raise DataError where a data set can't be written to `out`, or would overwrite something."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give a folder")
     if out.is_dir() and parts_in(out):
         raise DataError(f"{out} already holds a data set: give another folder, or remove that one")
-    if there := [
-        name for name in (CLASS_NAMES, POLARITY, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)
-    ]:
+    if there := [name for name in _OURS if os.path.lexists(out / name)]:
         raise DataError(f"{out} holds a {there[0]} that belongs to no data set: give another folder, or remove it")
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
@@ -263,11 +264,22 @@ def check_out(out: Path) -> None:
 
 
 def write_dataset(out: Path, made: Collected) -> None:
-    """Write the four files and the names of the classes; the folder is created. Raises OSError."""
+    """Write the four files and the names of the classes; the folder is created. Raises OSError, and DataError if
+    another process has written there, or writes there now."""
     make_dataset(str(out), str(out), made.arrays)  # checks that they fit each other
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))
-    if made.inverted is not None:
-        write_text(out / POLARITY, f"{INVERTED if made.inverted else KEPT}\n")
-    for part, array in zip(PARTS, made.arrays, strict=True):
-        write_idx(out / names_of(part)[0], array)
+    check_out(out)  # again: reading the images took a while
+    try:
+        (out / CLASS_NAMES).touch(exist_ok=False)  # the process that creates it writes the rest
+    except FileExistsError:
+        raise DataError(f"another process is writing to {out}: give another folder") from None
+    try:
+        write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))
+        if made.inverted is not None:
+            write_text(out / POLARITY, f"{INVERTED if made.inverted else KEPT}\n")
+        for part, array in zip(PARTS, made.arrays, strict=True):
+            write_idx(out / names_of(part)[0], array)
+    except BaseException:  # a full disk, Ctrl-C
+        for name in _OURS:
+            (out / name).unlink(missing_ok=True)
+        raise
