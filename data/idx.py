@@ -237,6 +237,8 @@ def _describe(start: bytes) -> str:
         return f"{shown}: gzip inside gzip; decompress it once (gzip -d)"
     if start.lstrip().startswith(b"<"):
         return f"{shown}: a web page (HTML) saved under this name; get the file again"
+    if start == b"vers":
+        return f"{shown}: perhaps a Git LFS pointer; get the file itself with git lfs pull"
     if len(start) < 4:
         return f"only {len(start)} bytes: {shown}"
     return f"{shown}: not an IDX file"

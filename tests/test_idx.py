@@ -141,6 +141,7 @@ def test_idx_sha256_is_the_hash_of_the_unpacked_file(tmp_path):
         (b"\0\0\x08", 0, "only 3 bytes"),
         (b"<!DOCTYPE html><html>", 0, "web page (HTML)"),
         (b"\n <html>", 0, "web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", 0, "76 65 72 73: perhaps a Git LFS pointer"),
         (b"\0\1\x08\1\0\0\0\0", 0, "00 01 08 01: not an IDX file"),
         (b"\x93NUMPY", 0, "93 4e 55 4d: not an IDX file"),
         (idx_file(1, body=b"a", code=0x0A), 2, "found 0A"),
