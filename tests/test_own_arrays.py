@@ -215,3 +215,38 @@ def test_a_loaded_run_warns_at_the_users_line(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="not scaled") as told:
         run.fit(1, verbose=False)
     assert {warning.filename for warning in told} == {__file__}
+
+
+class Colours(nn.Module):
+    """A network of three channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(ops.relu(self.conv(x)).flatten(1))
+
+
+def test_a_run_on_colour_images_is_loaded_by_its_class(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((12, 3, 4, 4), np.float32)
+    with seed(0):
+        net = Colours()
+    Trainer(net, SGD(net.parameters(), lr=0.1), (images, Y), folder=tmp_path / "run").fit(1, verbose=False)
+    for model in (Colours, f"{__file__}:Colours"):
+        run = load_run(tmp_path / "run", model=model)
+        np.testing.assert_array_equal(run.predict(images), predict(net, images))
+    with pytest.raises(ValueError, match=r"the weights of .*run do not fit Other"):
+        load_run(tmp_path / "run", model=Other)
+
+
+class Other(nn.Module):
+    """Another network: its weights have other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.flatten(1))

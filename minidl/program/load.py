@@ -158,7 +158,12 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
     if isinstance(model, Module):
         made = model
     elif model is not None:
-        made = build_model(model, size, classes) if isinstance(model, str) else own_network(model, size, classes)
+        grey = not is_from_python(config)  # a Trainer takes images of any number of channels
+        made = (
+            build_model(model, size, classes, grey=grey)
+            if isinstance(model, str)
+            else own_network(model, size, classes, grey)
+        )
     elif not is_from_python(config):
         check_there(config["model"], str(folder))
         made = build_model(config["model"], size, classes)

@@ -73,16 +73,17 @@ MODELS: dict[str, Callable[[ImageSize, int, Generator], Sequential]] = {
 }
 
 
-def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Module:
+def build_model(name: str, size: ImageSize, classes: int, seed: int = 0, grey: bool = True) -> Module:
     """The model of that name for images of `size` (height, width), with weights drawn from `seed`.
 
     name  one of MODELS, or a user's own network: "mine.py:Net" (see own.py)
+    grey  of a network of one's own: see own_network
 
     Raises ValueError for an unknown name, or images too small for the model.
     """
     if is_own(name):
         with random_seed(seed):  # for layers without an rng
-            return own_network(load(name), size, classes)
+            return own_network(load(name), size, classes, grey)
     if name not in MODELS:
         raise ValueError(unknown("model", name, MODELS))
     return MODELS[name](size, classes, np.random.default_rng([seed, 0]))

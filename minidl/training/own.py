@@ -34,9 +34,11 @@ LR = 1e-3  # for an optimizer whose parameter lr has no default
 # ---- networks ----
 
 
-def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: int) -> Module:
+def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: int, grey: bool = True) -> Module:
     """The network that `make`, a class or function, returns. It is called with those of `image_size` (height, width)
     and `classes` that its parameters name.
+
+    grey  whether it must take images of one channel; False: it is not tried, because it may have been trained on others
 
     Raises UserError if it needs more, or if the result is not a Module from images (N, 1, H, W) to logits.
     """
@@ -57,7 +59,8 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
             f"{name} has no parameters to train. Layers are found as attributes, "
             "as in self.hidden = nn.Linear(784, 32), and in nn.Sequential"
         )
-    _check_logits(make, name, model, image_size, classes)
+    if grey:
+        _check_logits(make, name, model, image_size, classes)
     return model
 
 
