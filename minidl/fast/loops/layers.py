@@ -62,20 +62,20 @@ def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
     output adds the bias and clamps at 0."""
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented
-    call, dtype, (n_out, n_in) = for_loops(x.dtype), x.dtype, w.shape
+    blas, dtype, (n_out, n_in) = for_loops(x.dtype), x.dtype, w.shape
     if b is not None and b.shape != (n_out,):
         return NotImplemented
     rows, weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
     y = CPU.empty((len(rows), n_out), dtype)
     work = rows.size * n_out
-    dense.forward(ready(work), call, rows, weights, added(b, n_out, dtype, relu), y, relu)
+    dense.forward(ready(work), blas, rows, weights, added(b, n_out, dtype, relu), y, relu)
 
     def backward(g: Array) -> dict[str, Array]:
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
         dw = place(w) if w.requires_grad else nothing(2, dtype)
         db = place(b) if asked(b) else nothing(1, dtype)
         g = np.ascontiguousarray(g).reshape(y.shape)
-        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
+        dense.backward(ready(work), blas, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
         return {"x": dx.reshape(x.shape) if x.requires_grad else dx, "w": dw, "b": db}
 
     gradients = Gradients(backward)
@@ -103,13 +103,13 @@ def matmul(a: Tensor, b: Any) -> Any:
         return NotImplemented
     if b.ndim > 2:
         return stacks.matmul(a, b)
-    (k, m), call, dtype, work = b.shape, for_loops(a.dtype), a.dtype, a.data.size * b.shape[1]
+    (k, m), blas, dtype, work = b.shape, for_loops(a.dtype), a.dtype, a.data.size * b.shape[1]
     turned = b.data.T.flags.c_contiguous and not b.data.flags.c_contiguous  # as in x @ w.T, without a copy of w
     left, right = np.ascontiguousarray(a.data).reshape(-1, k), b.data.T if turned else np.ascontiguousarray(b.data)
     forward, back = (dense.RIGHT, dense.NEITHER) if turned else (dense.NEITHER, dense.RIGHT)
 
     def product(x: Array, y: Array, turn: int, out: Array) -> Array:
-        dense.matmul(ready(work), call, x, y, out, turn)
+        dense.matmul(ready(work), blas, x, y, out, turn)
         return out
 
     def rows(g: Array) -> Array:
