@@ -151,7 +151,8 @@ class Tensor(Operators):
         if self.node is not None:
             self.node.retains = True
         elif not self.requires_grad:
-            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input of it requires one")
+            raise RuntimeError("retain_grad() on a tensor that needs no gradient: no input requires one, or no_grad(), "
+                               "as in an evaluation, or detach() has lost it; test t.requires_grad")  # fmt: skip
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:

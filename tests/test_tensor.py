@@ -192,8 +192,11 @@ def test_retain_grad_keeps_the_gradient_of_what_an_operation_made():
     assert other.grad is None
     loss.backward()
     np.testing.assert_array_equal(middle.grad, 2 * (2 * middle.data + 3))
-    with pytest.raises(RuntimeError, match="no input of it requires one"):
-        Tensor([1.0]).retain_grad()
+    with no_grad():
+        evaluated = x * 2
+    for lost in (Tensor([1.0]), evaluated, middle.detach()):
+        with pytest.raises(RuntimeError, match=r"no input requires one, or no_grad\(\).*or detach\(\) has lost it"):
+            lost.retain_grad()
 
 
 def test_what_was_frozen_since_gets_no_gradient():
