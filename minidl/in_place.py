@@ -61,6 +61,8 @@ def anew(t: Any, result: Any, sign: str) -> Any:
     if shared and t.node is None and not result.requires_grad and not _expected(t, _getframe(2)):
         tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
              f"t.data {sign} ... changes those too")  # fmt: skip
+    if t.node is not None and t.node.retains and result.node is not None:
+        result.retain_grad()
     return result
 
 

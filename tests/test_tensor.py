@@ -199,6 +199,21 @@ def test_retain_grad_keeps_the_gradient_of_what_an_operation_made():
             lost.retain_grad()
 
 
+def test_retain_grad_also_holds_for_what_an_addition_in_place_makes_of_it():
+    """As in a residual block, y += x, where PyTorch fills in y.grad."""
+    x = leaf([1.0, -2.0])
+    y = x * 2
+    y.retain_grad()
+    y += 1
+    y *= x
+    (y**2).sum().backward()
+    np.testing.assert_array_equal(y.grad, 2 * y.data)
+    z = x * 2
+    z += 1
+    z.sum().backward()
+    assert z.grad is None
+
+
 def test_what_was_frozen_since_gets_no_gradient():
     x, w, b = leaf([1.0, 2.0]), leaf([3.0, 4.0]), leaf(5.0)
     for frozen in (x, w, b):
