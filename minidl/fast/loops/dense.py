@@ -11,7 +11,7 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry, gemm, ignore_subnormals, restore
 
 WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
-LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
+LINES, LEAST = 64, 48  # rows or columns in a part, in one of up to four: with fewer, BLAS mostly packs the other matrix
 PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
 SIDE, MANY_LINES = 4, 512  # parts along each side, of a product with so many rows and columns
 # `blas` is what blas.for_loops() returns: gemm, and up to how many multiplications it does not pack; 0 if it packs all.
@@ -29,8 +29,12 @@ NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is transposed
 
 @part
 def cuts(c, terms, lines):
-    """How many parts a product c of sums of this many terms is split into along its lines: by shape alone."""
-    return max(1, min(PARTS, lines // LINES, c.size * terms // WORTH))
+    """How many parts a product c of sums of this many terms is split into along its lines: by shape alone.
+
+    The lines are split into an even number of parts: three would take two cores as long as four.
+    """
+    pairs = max(lines // (2 * LINES), min(2, lines // (2 * LEAST)))
+    return max(1, min(PARTS, 2 * pairs, c.size * terms // WORTH))
 
 
 @part
@@ -40,11 +44,12 @@ def cut(c, terms):
     BLAS packs, for each part, its rows of one matrix and its columns of the other: least if the parts are square.
     """
     rows, columns = c.shape
-    if rows > 2 * columns:
+    across = cuts(c, terms, columns)
+    if rows > 2 * columns or across == 1:
         return cuts(c, terms, rows), 1
     if min(rows, columns) >= MANY_LINES and c.size * terms >= PARTS * WORTH:
         return SIDE, SIDE
-    return 1, cuts(c, terms, columns)
+    return 1, across
 
 
 @part
@@ -122,7 +127,7 @@ def product_part(i, split, blas, a, b, c):
 def deep(c, terms):
     """How many parts the sums of a product c with few rows and columns are split into (split-K); 0: they are not."""
     few = max(c.shape) < 2 * LINES or (terms >= LONG and min(c.shape) <= NARROW and c.size <= LONG)
-    parts = cuts(c, terms, terms)
+    parts = min(cuts(c, terms, terms), terms // LINES)
     return parts if few and parts > 1 else 0
 
 
