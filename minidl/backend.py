@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, update_wrapper, wraps
+from functools import cache, wraps
 from inspect import signature
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -192,7 +192,7 @@ def no_crossing() -> AbstractContextManager[None]:
 # ---- the same bits, whichever thread computes ----
 
 
-class _SameBits(ContextDecorator):
+class _SameBits:
     """`with same_bits:`, or @same_bits: nothing else in this process can change a bit of the result (fast/blas.py)."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
@@ -204,9 +204,13 @@ class _SameBits(ContextDecorator):
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def __call__(self, function: Function) -> Function:  # the function is looked up, as telling.within says
-        inner: Any = super().__call__(lambda *args, **kwargs: inner.__wrapped__(*args, **kwargs))
-        return cast(Function, update_wrapper(inner, function))
+    def __call__(self, function: Function) -> Function:
+        @wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return inner.__wrapped__(*args, **kwargs)  # looked up, as telling.within says
+
+        return cast(Function, inner)
 
 
 same_bits = _SameBits()

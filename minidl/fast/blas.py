@@ -75,11 +75,11 @@ class _Blas:
     def hold(self) -> None:
         _here.depth += 1  # first, or a signal handler that runs meanwhile would release BLAS too early
         try:
-            if threading.get_ident() not in self.users:
+            if (me := threading.get_ident()) not in self.users:
                 with self.lock:
                     if not self.users or self.each:
                         self._hold()
-                    self.users.add(threading.get_ident())
+                    self.users.add(me)
         except BaseException:
             _here.depth -= 1
             raise
@@ -90,9 +90,8 @@ class _Blas:
             self.each = any(limit.each for limit in found)
             self.libraries = found  # last, since this says that they are known
         own = self.own
-        now = [limit.get() for limit in self.libraries]
-        own.before = own.before or now
-        own.limit = max(own.before, default=cores())
+        own.before = own.before or [limit.get() for limit in self.libraries]
+        own.limit = max(own.before) if own.before else cores()
         if own.limit > 1:
             for limit in self.libraries:
                 limit.set_to(1)

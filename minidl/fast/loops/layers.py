@@ -5,7 +5,6 @@ When backward() requests the first gradient, all are computed: they share their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -19,39 +18,55 @@ from minidl.fast.loops.layout import FEW, empty, stored, usual
 from minidl.fast.loops.pools import fitting, results
 from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Reading, Tensor, record
+from minidl.tensor import Tensor, record
 
 SHORT = 16  # elements in a row of a window: images with fewer are read as planes
 
 
-class Gradients:
-    """The gradients of an operation, computed together: `make(g)` returns {name: gradient}."""
+class Layer:
+    """One use of a layer with weights w and perhaps a bias b, whose gradients are computed together by `make`.
 
-    def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
-        self.make = make
+    Its vjps are methods: three closures would be twenty more objects, which Python's garbage collector goes through.
+    """
+
+    __slots__ = ("b", "found", "g", "relu", "w", "x")
+
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> None:
+        self.x, self.w, self.b, self.relu = x, w, b, relu
         self.g: Array | None = None  # the output gradient that `found` belongs to
-        self.found: dict[str, Array] = {}
+        self.found: list[Array | None]
 
-    def of(self, name: str) -> Callable[[Array], Array]:
-        """The vjp of this input."""
+    def make(self, g: Array) -> list[Array | None]:
+        """The gradients of x, w and b, from that of the output."""
+        raise NotImplementedError
 
-        def vjp(g: Array) -> Array:
-            if g is not self.g or name not in self.found:
-                self.g, self.found = g, self.make(g)
-            return self.found.pop(name)
+    def of_x(self, g: Array) -> Array:
+        return self._of(0, g)
 
-        return vjp
+    def of_w(self, g: Array) -> Array:
+        return self._of(1, g)
+
+    def of_b(self, g: Array) -> Array:
+        return self._of(2, g)
+
+    def _of(self, i: int, g: Array) -> Array:
+        if g is not self.g or self.found[i] is None:
+            self.g, self.found = g, self.make(g)
+        found, self.found[i] = self.found[i], None
+        return found  # type: ignore[return-value]
+
+    def recorded(self, name: str, y: Array) -> Tensor:
+        """The output, y, recorded for backward()."""
+        x, w = self.x, self.w
+        if self.b is None:
+            return record(name, y, (x, self.of_x, w), (w, self.of_w, x))
+        return record(name, y, (x, self.of_x, w), (w, self.of_w, x), (self.b, self.of_b))
 
 
 @cache
 def nothing(ndim: int, dtype: Any) -> Array:
     """An empty array: stands for what is not given, or not needed."""
     return np.empty((0,) * ndim, dtype)
-
-
-def asked(t: Tensor | None) -> bool:
-    """Whether backward() needs its gradient."""
-    return t is not None and t.requires_grad
 
 
 # ---- dense layers ----
@@ -62,27 +77,33 @@ def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
     output adds the bias and clamps at 0."""
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented
-    blas, dtype, (n_out, n_in) = for_loops(x.dtype), x.dtype, w.shape
-    if b is not None and b.shape != (n_out,):
+    if b is not None and b.shape != w.shape[:1]:
         return NotImplemented
-    rows, weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
-    y = CPU.empty((len(rows), n_out), dtype)
-    work = rows.size * n_out
-    dense.forward(ready(work), blas, rows, weights, added(b, n_out, dtype, relu), y, relu)
+    layer = Dense(x, w, b, relu)
+    return layer.recorded("linear_relu" if relu else "linear", layer.y.reshape(*x.shape[:-1], len(w.data)))
 
-    def backward(g: Array) -> dict[str, Array]:
+
+class Dense(Layer):
+    """One use of the loops in dense.py: y (n, out) = rows (n, in) weights^T + b."""
+
+    __slots__ = ("rows", "weights", "work", "y")
+
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, relu: bool) -> None:
+        super().__init__(x, w, b, relu)
+        (n_out, n_in), dtype = w.shape, x.dtype
+        self.rows, self.weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
+        self.y, self.work = CPU.empty((len(self.rows), n_out), dtype), self.rows.size * n_out
+        bias = added(b, n_out, dtype, relu)
+        dense.forward(ready(self.work), for_loops(dtype), self.rows, self.weights, bias, self.y, relu)
+
+    def make(self, g: Array) -> list[Array | None]:
+        x, w, b, rows, dtype = self.x, self.w, self.b, self.rows, self.y.dtype
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
         dw = place(w) if w.requires_grad else nothing(2, dtype)
-        db = place(b) if asked(b) else nothing(1, dtype)
-        g = np.ascontiguousarray(g).reshape(y.shape)
-        dense.backward(ready(work), blas, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
-        return {"x": dx.reshape(x.shape) if x.requires_grad else dx, "w": dw, "b": db}
-
-    gradients = Gradients(backward)
-    edges: list[Reading] = [(x, gradients.of("x"), w), (w, gradients.of("w"), x)]
-    if b is not None:
-        edges.append((b, gradients.of("b")))
-    return record("linear_relu" if relu else "linear", y.reshape(*x.shape[:-1], n_out), *edges)
+        db = place(b) if b is not None and b.requires_grad else nothing(1, dtype)
+        g, y = np.ascontiguousarray(g).reshape(self.y.shape), self.y if self.relu else nothing(2, dtype)
+        dense.backward(ready(self.work), for_loops(dtype), g, y, rows, self.weights, dx, dw, db)
+        return [dx.reshape(x.shape) if x.requires_grad else dx, dw, db]
 
 
 def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
@@ -160,7 +181,7 @@ def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) ->
     return fits and min(steps) > 0 and min(pad) >= 0 and (b is None or b.shape == w.shape[:1])
 
 
-class Convolution:
+class Convolution(Layer):
     """One use of the loops in images.py: the layouts of the arrays, and the filters as a matrix.
 
     few, few_out  whether x, and the output, are stored as planes
@@ -172,7 +193,7 @@ class Convolution:
     pool: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (0, 0))
 
     def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Size, padding: Size, relu: bool = False) -> None:
-        self.x, self.w, self.b, self.relu = x, w, b, relu
+        super().__init__(x, w, b, relu)
         self.stride, self.padding, self.dtype = _pair(stride), _pair(padding), x.dtype
         (o, c, *self.kernel), (ph, pw), (sh, sw), n = w.shape, self.padding, self.stride, len(x)
         self.few, self.few_out = self.kernel[1] * c < SHORT, o < FEW
@@ -196,12 +217,8 @@ class Convolution:
             added(self.b, len(self.w), self.dtype, self.relu), self.y, self.winners, self.few, self.few_out,
             self.size, tuple(self.kernel), self.stride, self.padding, self.relu, self.pool,
         )  # fmt: skip
-        gradients = Gradients(self.gradients)
-        edges: list[Reading] = [(self.x, gradients.of("x"), self.w), (self.w, gradients.of("w"), self.x)]
-        if self.b is not None:
-            edges.append((self.b, gradients.of("b")))
         name = "conv2d" + "_relu" * self.relu + "_max_pool2d" * bool(self.winners.size)
-        return record(name, usual(self.y, self.few_out), *edges)
+        return self.recorded(name, usual(self.y, self.few_out))
 
     def _goes_through(self) -> bool:
         """Whether backward is computed as a convolution too: if that adds at most a quarter of work, for pixels at the
@@ -210,8 +227,7 @@ class Convolution:
         pays = 4 * h * w <= 5 * oh * ow and len(self.w) <= 2 * self.x.shape[1]
         return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and pays
 
-    def gradients(self, g: Array) -> dict[str, Array]:
-        """The gradients of x, w and b, from that of the output."""
+    def make(self, g: Array) -> list[Array | None]:
         dtype, w, asks, kernel = self.dtype, self.w, self.x.requires_grad, tuple(self.kernel)
         dx = CPU.empty(self.images.shape, dtype) if asks else nothing(4, dtype)
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
@@ -230,7 +246,7 @@ class Convolution:
                 self.padding, self.relu,
             )  # fmt: skip
             from_matrix(matrix, dw, self.few)
-        return {"x": usual(dx, self.few), "w": dw, "b": db}
+        return [usual(dx, self.few), dw, db]
 
 
 def turn(w: Array) -> Array:
