@@ -101,7 +101,8 @@ def matmul(a: Tensor, b: Any) -> Any:
 
 def product(a: Array, b: Array, out: Array) -> Array:
     """a @ b, written to out, in parts that threads share (threads.py). a (n, k), b (k, m), out (n, m)."""
-    parts = parts_for(a.size * b.shape[1], WORTH)
+    work = a.size * b.shape[1]
+    parts = max(parts_for(work, WORTH), 2 if work >= WORTH else 1)  # halves pay off before quarters do: less is packed
     if parts == 1:
         return np.matmul(a, b, out=out)
     if len(a) > 2 * b.shape[1]:  # every part needs all of the other matrix, and packing a costs BLAS less
