@@ -237,7 +237,8 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
                 what = "for a model of PyTorch, minidl.optim.torch.wrap(Adam, model.parameters(), ...)"
             raise TypeError(f"parameter {i} is a {type(p).__name__}, not a Tensor: {what}")
         if p.node is not None:
-            raise ValueError(f"parameter {i}, shape {p.shape}, is computed from others: optimize those, the leaves")
+            raise ValueError(f"parameter {i}, shape {p.shape}, is computed from others: optimize those, the leaves; "
+                             "detach() what forward() keeps in an attribute, such as a mean")  # fmt: skip
         if (p.dtype, p.device) != (params[0].dtype, params[0].device):
             raise ValueError(
                 f"all parameters need one dtype and device: parameter 0, shape {params[0].shape}, is {params[0].dtype} "
