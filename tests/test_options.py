@@ -56,7 +56,7 @@ def test_the_docstring_has_them_too():
     lines = Cake.__doc__.splitlines()
     assert lines[0] == "A cake."
     assert "    eggs      how many (default: 3)" in lines
-    epochs = "    epochs        passes over the training split (default: 10; mnist5k: 20; race: 1, 15)"
+    epochs = "    epochs        passes over the training split (default: 10, on mnist5k 20; race: 1, on mnist5k 15)"
     assert epochs in Config.__doc__.splitlines()
 
 

@@ -71,7 +71,9 @@ class Config:
         "mlp", " ".join(MODELS) + ", or your own network, as in mine.py:Net", group=DATA, metavar="NAME"
     )
     val_fraction: float = option(
-        0.1, "fraction of the training images set aside for validation; 0: train on all of them, without validation",
+        0.1,
+        "fraction of the training images set aside for validation; 0, not for minidl.tune: train on all of them, "
+        "without validation",
         group=DATA, metavar="F", check=share,
     )  # fmt: skip
     opt: str = option(
@@ -103,7 +105,7 @@ class Config:
     switch: str | None = option(
         None,
         "when to switch: step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ..., combined with "
-        "| (or) and & (and); auto: the preset of this model and data set (default: auto)",
+        "| (or) and & (and); auto: the preset of this model and data set (default: auto; swats: swats)",
         group=SWITCH, metavar="WHEN",
     )  # fmt: skip
     lr_after: float | str | None = option(
@@ -119,8 +121,8 @@ class Config:
         None, "schedule of hybrid's SGD phase (default: --schedule, else preset)", group=SWITCH, metavar="S"
     )
     epochs: int | None = option(
-        None, "passes over the training split (default: 10; mnist5k: 20; race: 1, 15)", group=RUN, metavar="N",
-        check=at_least(1, most=10**6),
+        None, "passes over the training split (default: 10, on mnist5k 20; race: 1, on mnist5k 15)", group=RUN,
+        metavar="N", check=at_least(1, most=10**6),
     )  # fmt: skip
     batch_size: int = option(
         None, "examples per step (default: 128; race: 256)", group=RUN, metavar="N", check=at_least(1)
@@ -166,8 +168,8 @@ class Options:
     )
     threads: int | None = option(
         None,
-        "number of threads; on a busy machine 1 can be many times faster, because threads wait for each other "
-        "(default: the number of cores)",
+        "at most this many threads, with the same bits; 1 leaves the other cores to other programs (default: the "
+        "number of cores)",
         group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
     no_fast: bool = option(False, "use NumPy alone, even if the extra `fast` is installed", group=RUN)
