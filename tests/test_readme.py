@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 from minidl import Tensor
 
@@ -159,6 +160,15 @@ def test_command_lines_on_the_pages_have_options_that_exist(module, options):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert options <= set(re.findall(r"--[a-z-]+", done.stdout))
+
+
+def test_the_study_is_continued_by_the_package_that_began_it():
+    """pip takes no `#egg=` with extras any more, and in a clone Python would import the clone."""
+    page = (ROOT / "tutorials" / "study" / "README.md").read_text("utf-8")
+    wanted = Requirement(re.search(r'pip install "([^"]*git\+file[^"]*)"', page)[1].replace("$PWD", "/clone"))
+    assert (wanted.name, wanted.extras) == ("minidl", {"study", "fast"})
+    assert wanted.url.endswith("@" + re.search(r"at commit `(\w{40})`", page)[1])
+    assert "PYTHONSAFEPATH=1 MINIDL_DATA=FOLDER python -m minidl.study --preset paper --out" in page
 
 
 @pytest.mark.pytorch
