@@ -59,8 +59,9 @@ class Trainer(Named):
                 no validation
     batch_size  examples per step; the last batch of an epoch may be smaller
     seed        decides the order of the examples, together with the epoch's number
-    folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
-                It must not hold a run yet: to resume one, `load_run(folder)`. None: nothing is written
+    folder      of the run: settings, metrics, checkpoints and, with a test split, results and curves, as
+                `python -m minidl.train` writes them. It must not hold a run yet: to resume one, `load_run(folder)`.
+                None: nothing is written
     read_every  read the losses every so many steps; None: every step on the CPU, every 50 on a GPU, where reading waits
     threads     to compute with; None: one per core. The number does not change a bit of any result
     """
