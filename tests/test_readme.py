@@ -58,6 +58,13 @@ def test_readme_is_short_and_says_what_has_not_run_on_a_gpu():
     assert "not yet run on a real GPU" in text
 
 
+def test_the_speeds_on_readme_are_on_the_page_of_speed():
+    table = README.read_text("utf-8").split("PyTorch's MNIST example |\n")[1].split("\n\n")[0]
+    told = set(re.findall(r"\d\.\d+", table))
+    assert len(told) > 20
+    assert told <= set(re.findall(r"\d\.\d+", (PAGES / "speed.md").read_text("utf-8")))
+
+
 def test_the_training_step_learns():
     scope: dict = {}
     exec(code(PAGES / "switch.md", "train_step"), scope)
