@@ -140,7 +140,9 @@ def make_parser() -> Parser:
     parser.add_argument("--show", type=place, metavar="FILE.png", help="write a picture of what the network saw")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
     parser.add_argument(
-        "--model", metavar="FILE:NAME", help="class of the network, for a Trainer's run with your own class"
+        "--model",
+        metavar="FILE:NAME",
+        help="your own network: its class, for a Trainer's run; for another, where its file is now, if it has moved",
     )
     add_options(parser, Options, only=["no_fast"])
     return parser

@@ -32,7 +32,9 @@ def report(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", type=place, metavar="FILE", help=f"the page to write (default: RUN/{REPORT})")
     parser.add_argument("--dataset", metavar="NAME", help="where the data of the run are now, if they have moved")
     parser.add_argument(
-        "--model", metavar="FILE:NAME", help="class of the network, for a Trainer's run with your own class"
+        "--model",
+        metavar="FILE:NAME",
+        help="your own network: its class, for a Trainer's run; for another, where its file is now, if it has moved",
     )
     args = parser.parse_args(argv)
     out = args.out or args.run / REPORT
