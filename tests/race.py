@@ -105,6 +105,8 @@ def main() -> None:
         "--json", type=Path, metavar="FILE", help="write the runs there; those in it are not made again"
     )
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error(f"--seeds must be at least 2, for an interval, got {args.seeds}")
     folder = os.environ.get("MINIDL_DATA")
     if not folder:
         parser.error("set MINIDL_DATA to a folder that holds MNIST's four files")

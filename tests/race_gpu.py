@@ -173,6 +173,8 @@ def main() -> None:
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS, help="who runs")
     parser.add_argument("--one", choices=COLUMNS, help="print the runs of this column as JSON")
     args = parser.parse_args()
+    if args.seeds < 2 and not args.one:
+        parser.error(f"--seeds must be at least 2, for an interval, got {args.seeds}")
     folder = os.environ.get("MINIDL_DATA")
     if not folder:
         parser.error("set MINIDL_DATA to a folder that holds MNIST's four files")

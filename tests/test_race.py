@@ -335,3 +335,14 @@ def test_the_words_about_the_race_on_a_card():
     assert "minus torch graph: -0.070 points, FURTHER than 0.05 below" in lines
     mean, low, high = race.mean_interval([1.0, 2.0, 3.0, 4.0])  # t of 3 degrees of freedom: 3.182
     assert (mean, low, high) == pytest.approx((2.5, 2.5 - 3.18245 * 0.645497, 2.5 + 3.18245 * 0.645497), rel=1e-5)
+
+
+@pytest.mark.parametrize("module", [race, race_gpu])
+def test_one_seed_has_no_interval(module, monkeypatch, capsys, tmp_path):
+    """It ended in a traceback of the standard deviation, after the runs."""
+    monkeypatch.setattr("sys.argv", ["race", "--seeds", "1"])
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    with pytest.raises(SystemExit) as caught:
+        module.main()
+    assert caught.value.code == 2
+    assert "--seeds must be at least 2" in capsys.readouterr().err
