@@ -60,8 +60,9 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
         other = "what minidl.ops has" if remedy.startswith("np.") else remedy
         ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other
         ours = "a = a + t instead of a += t" if kwargs.get("out") else ours
+        inside = "linalg." if getattr(function, "__module__", None) == "numpy.linalg" else ""
         warnings.warn(
-            f"np.{name} of a Tensor that needs a gradient gives only the values: {ours} keeps the gradient; "
+            f"np.{inside}{name} of a Tensor that needs a gradient gives only the values: {ours} keeps the gradient; "
             "t.detach() says that none is wanted",
             stacklevel=3,
         )

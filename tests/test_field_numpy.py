@@ -272,3 +272,8 @@ def test_an_operation_of_ones_own_says_what_it_reads() -> None:
     module.load_state_dict({"x": np.ones(1)})
     with pytest.raises(RuntimeError, match="'square'"):
         loss.backward()
+
+
+def test_a_function_of_numpy_linalg_is_told_by_its_whole_name() -> None:
+    with pytest.warns(UserWarning, match=r"^np\.linalg\.norm of a Tensor"):
+        np.linalg.norm(Tensor(np.ones(3), requires_grad=True))
