@@ -113,8 +113,13 @@ def preset(model: str, dataset: str, epochs: int = 10, steps_per_epoch: int | No
     if isinstance(row.switch, str):
         return row
     if epochs == 1 and steps_per_epoch:
-        return row._replace(switch=f"step:{max(1, round(row.switch * steps_per_epoch))}")
-    return row._replace(switch=f"epoch:{max(1, round(row.switch * epochs))}")
+        return row._replace(switch=f"step:{_before(row.switch, steps_per_epoch)}")
+    return row._replace(switch=f"epoch:{_before(row.switch, epochs)}")
+
+
+def _before(share: float, n: int) -> int:
+    """This share of n epochs or steps: at least one, and one fewer than all, so that SGD runs too."""
+    return max(1, min(round(share * n), n - 1))
 
 
 def decided(
