@@ -340,14 +340,17 @@ def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
 
 @pytest.mark.parametrize("step", [1, 16])
 def test_the_parts_of_a_product_cover_it(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """(512, 784) @ (784, 300) was cut into eight slices of 37 columns, by the number of its rows."""
+    """(512, 784) @ (784, 300) was cut into eight slices of 37 columns, by the number of its rows; 320 columns into five
+    parts, which two cores compute as fast as six, and 100 into one."""
     monkeypatch.setattr(dense, "STEP", step)
     for lines in range(1, 2000):
         parts = dense.cuts.py_func(np.broadcast_to(np.float32(0), (lines, 1000)), 1 << 30, lines)
         found = [dense.lines_of.py_func(i, parts, lines) for i in range(parts)]
         assert [0, *(part.stop for part in found)] == [*(part.start for part in found), lines]
         assert all(part.start % step == 0 for part in found)
-        assert parts == 1 or min(part.stop - part.start for part in found) >= dense.LINES - step + 1
+        least = dense.LINES if parts > 4 else dense.LEAST
+        assert parts == 1 or min(part.stop - part.start for part in found) >= least - step + 1
+        assert parts % 2 == 0 if lines >= 2 * dense.LEAST else parts == 1
 
 
 @pytest.mark.parametrize(
@@ -360,6 +363,9 @@ def test_the_parts_of_a_product_cover_it(step: int, monkeypatch: pytest.MonkeyPa
         ((512, 784), 64, (4, 4)),
         ((512, 784), 16, (1, 12)),  # parts along both sides would not be worth handing over
         ((1024, 256), 2048, (16, 1)),
+        ((100, 100), 784, (1, 2)),
+        ((128, 64), 784, (2, 1)),  # too few columns for two parts, but enough rows
+        ((128, 200), 784, (1, 4)),
     ],
 )
 def test_parts_of_a_product_are_square_where_both_its_sides_are_long(

@@ -277,13 +277,16 @@ def test_the_words_above_the_timeline_do_not_lie_on_each_other(chrome, pages, tm
     for runs in ([late], [run, run], [late, late]):
         trace.write(tmp_path / "page.html", trace.page(runs))
         visit(chrome, tmp_path / "page.html")
-        words = chrome.find_elements("css selector", "#timeline .switch-label, #timeline .accuracy-label")
-        boxes = [word.rect for word in words]
-        assert sum(word.text.startswith("switch") for word in words) == len(runs)
+        found = chrome.execute_script(  # all at once: the page may draw the timeline again in between
+            "return [...document.querySelectorAll('#timeline .switch-label, #timeline .accuracy-label')]"
+            ".map(word => [word.textContent, word.getBoundingClientRect().toJSON()])"
+        )
+        words, boxes = [word for word, _ in found], [box for _, box in found]
+        assert sum(word.startswith("switch") for word in words) == len(runs)
         for i, a in enumerate(boxes):
             for b in boxes[:i]:
                 beside = a["x"] >= b["x"] + b["width"] or b["x"] >= a["x"] + a["width"]
-                assert beside or abs(a["y"] - b["y"]) > 8, [word.text for word in words]
+                assert beside or abs(a["y"] - b["y"]) > 8, words
 
 
 def test_a_run_of_one_step_has_one(chrome, pages, tmp_path):
